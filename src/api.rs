@@ -1,0 +1,1 @@
+//! The resource as users write it.

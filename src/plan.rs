@@ -1,0 +1,1 @@
+//! From a monitor to the objects that watch its bot.

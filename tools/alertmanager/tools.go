@@ -1,0 +1,9 @@
+//go:build tools
+
+// Package tools pins the commands that make tools builds.
+package tools
+
+import (
+	_ "github.com/prometheus/alertmanager/cmd/alertmanager"
+	_ "github.com/prometheus/alertmanager/cmd/amtool"
+)
