@@ -1,1 +1,30 @@
-//! The resource as users write it.
+//! The resource as users write it: `RoseyMonitor`, its defaults, and what the schema refuses.
+//!
+//! The custom resource definition is generated from these types ([`crd`]). Defaults that never change stand in the schema;
+//! what follows a release (image, resources, thresholds) is the plan's. Nothing here behaves.
+
+pub mod alerts;
+pub mod exporter;
+pub mod monitor;
+pub mod notifications;
+pub mod quantities;
+pub mod status;
+
+mod definition;
+
+pub use definition::crd;
+pub use monitor::{RoseyMonitor, RoseyMonitorSpec};
+pub use quantities::{Duration, Threshold};
+
+/// API group of the resource.
+pub const GROUP: &str = "rosey.dev";
+/// Label on everything that is made for a monitor; its value is the monitor's name.
+pub const MONITOR_LABEL: &str = "rosey.dev/monitor";
+/// Annotation on a pod that carries an exporter: `<monitor>@<hash of the container>`.
+pub const INJECTED_ANNOTATION: &str = "rosey.dev/injected";
+/// Annotation on a pod that carries none, with the reason.
+pub const SKIPPED_ANNOTATION: &str = "rosey.dev/skipped";
+/// Annotation or label by which a pod's owner opts out: `rosey.dev/inject: "false"`.
+pub const INJECT_ANNOTATION: &str = "rosey.dev/inject";
+/// The longest name of a monitor, a channel or a route: they become label values and prefixes of names.
+pub const MAX_NAME: usize = 40;

@@ -1,0 +1,112 @@
+//! Scalars that users write as text: durations and thresholds.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+/// A length of time in hours, minutes and seconds, such as `30s`, `5m` or `1h30m`.
+///
+/// Kept as it was written. The schema holds the pattern, so text that is no duration reaches us only from files that no API
+/// server has seen; [`Duration::seconds`] answers `None` for it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Duration(pub String);
+
+impl Duration {
+    /// The length in whole seconds; `None` for text that is no duration.
+    #[must_use]
+    pub fn seconds(&self) -> Option<u64> {
+        let (mut rest, mut total) = (self.0.as_str(), 0u64);
+        for (unit, seconds) in [('h', 3600), ('m', 60), ('s', 1)] {
+            let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+            if let Some(after) = rest[digits..].strip_prefix(unit) {
+                if digits == 0 || digits > 6 {
+                    return None;
+                }
+                total += rest[..digits].parse::<u64>().ok()? * seconds;
+                rest = after;
+            }
+        }
+        (rest.is_empty() && !self.0.is_empty()).then_some(total)
+    }
+}
+
+impl From<&str> for Duration {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl std::fmt::Display for Duration {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl JsonSchema for Duration {
+    fn schema_name() -> Cow<'static, str> {
+        "Duration".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "minLength": 2,
+            "maxLength": 21,
+            "pattern": "^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$",
+        })
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+}
+
+/// The value at which an alert fires, in the alert's own unit: a whole number, or text such as `"0.1"`, `80%`, `500Mi` or `48h`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Threshold {
+    /// A whole number.
+    Number(i64),
+    /// A decimal, a percentage, a quantity or a duration.
+    Text(String),
+}
+
+impl std::fmt::Display for Threshold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Number(number) => write!(f, "{number}"),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+impl JsonSchema for Threshold {
+    fn schema_name() -> Cow<'static, str> {
+        "Threshold".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "x-kubernetes-int-or-string": true, "maxLength": 32 })
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_hours_minutes_and_seconds_in_this_order() {
+        for (text, seconds) in [("30s", Some(30)), ("1h30m", Some(5400)), ("48h", Some(172_800)), ("0s", Some(0))] {
+            assert_eq!(Duration::from(text).seconds(), seconds, "{text}");
+        }
+        for text in ["", "5", "m", "5d", "1m1h", "5 m", "-5m", "1.5h", "1234567s"] {
+            assert_eq!(Duration::from(text).seconds(), None, "{text}");
+        }
+    }
+}
