@@ -1,0 +1,2 @@
+//! `lab up`: a lab to play with.
+fn main() {}
