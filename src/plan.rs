@@ -58,7 +58,7 @@ pub struct Report {
 /// Makes the plan of a monitor.
 ///
 /// # Errors
-/// Everything that is wrong with the monitor, in the order of its fields.
+/// Everything that is wrong with the monitor.
 pub fn plan(monitor: &RoseyMonitor, platform: &Platform) -> Result<Plan, Problems> {
     let valid = validate::validate(monitor, platform)?;
     let rule = rules::rule(&valid);
