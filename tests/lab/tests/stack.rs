@@ -13,7 +13,7 @@ async fn an_alert_of_a_scraped_pod_reaches_every_receiver() -> Result<()> {
     lab.namespace("bots").await?;
     let (host, port) = lab.smtp().rsplit_once(':').map(|(host, port)| (host.to_owned(), port.to_owned())).unwrap();
     lab.apply(&format!(
-        r#"
+        r##"
 apiVersion: v1
 kind: Pod
 metadata: {{name: bot, namespace: bots, labels: {{app: bot}}}}
@@ -56,7 +56,7 @@ spec:
     slackConfigs: [{{apiURL: {{name: channels, key: slack}}, channel: "#bots"}}]
     webhookConfigs: [{{url: "{webhook}"}}]
     emailConfigs: [{{to: oncall@example.org, from: alerts@example.org, smarthost: "{host}:{port}", requireTLS: false}}]
-"#,
+"##,
         exporter = serde_json::to_string(EXPORTER)?,
         discord = lab.discord_url("ops"),
         slack = lab.slack_url("ops"),
