@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::json;
@@ -46,7 +46,7 @@ pub(crate) struct ControlPlane {
     folder: PathBuf,
     tokens: BTreeMap<String, String>,
     ca_pem: String,
-    pub(crate) processes: Vec<Process>,
+    api_server: Process,
 }
 
 impl ControlPlane {
@@ -83,7 +83,7 @@ impl ControlPlane {
             .args(["--bind-address", &host.to_string(), "--secure-port", &API_PORT.to_string()])
             .args(["--tls-cert-file", &path("tls.crt"), "--tls-private-key-file", &path("tls.key")])
             .args(["--service-account-issuer", "https://kubernetes.default.svc"])
-            .args(["--service-account-key-file", &path("sa.key"), "--service-account-signing-key-file", &path("sa.key")])
+            .args(["--service-account-key-file", &path("sa.pub"), "--service-account-signing-key-file", &path("sa.key")])
             .args(["--token-auth-file", &path("tokens.csv"), "--authorization-mode", "RBAC"])
             .args(["--service-cluster-ip-range", "10.0.0.0/16", "--allow-privileged"])
             .args(["--audit-policy-file", &path("audit-policy.json")])
@@ -93,14 +93,14 @@ impl ControlPlane {
             .args(&settings.api_server_flags);
         let api_server = supervisor.spawn("kube-apiserver", &mut api_server, &logs.join("kube-apiserver.log"))?;
 
-        let mut this = Self {
+        let this = Self {
             address: SocketAddr::from((host, API_PORT)),
             ca_file: folder.join("ca.crt"),
             audit_log,
             folder: folder.to_owned(),
             tokens,
             ca_pem,
-            processes: vec![etcd, api_server],
+            api_server,
         };
         for user in this.tokens.keys() {
             this.write_kubeconfig(&this.kubeconfig_path(user), user, this.address)?;
@@ -114,20 +114,17 @@ impl ControlPlane {
             .args(["--leader-elect=false", "--secure-port=0", "--kube-api-qps=500", "--kube-api-burst=1000"])
             .arg("--controllers=*,-nodelifecycle,-nodeipam,-node-route-controller,-service-lb-controller");
         let log = logs.join("kube-controller-manager.log");
-        this.processes.push(supervisor.spawn("kube-controller-manager", &mut controllers, &log)?);
+        supervisor.spawn("kube-controller-manager", &mut controllers, &log)?;
         Ok(this)
     }
 
     async fn ready(&self) -> Result<()> {
         let client = self.client("admin").await?;
-        wait::until(wait::PATIENCE, "the API server to be ready", async || {
-            if let Some(dead) = self.processes.iter().find(|process| !process.is_running()) {
-                bail!("{} has ended{}", dead.name(), dead.log_tail());
-            }
+        let ready = wait::until(wait::PATIENCE, "the API server to be ready", async || {
             let request = axum::http::Request::get("/readyz").body(Vec::new())?;
             Ok(client.request_text(request).await? == "ok")
-        })
-        .await
+        });
+        self.api_server.while_running(ready).await
     }
 
     pub(crate) fn kubeconfig_path(&self, user: &str) -> PathBuf {
@@ -169,14 +166,12 @@ pub(crate) async fn client_of(kubeconfig: &Path) -> Result<Client> {
 /// Waits until something listens on `address`.
 pub(crate) async fn answers(process: &Process, address: SocketAddr) -> Result<()> {
     let name = process.name();
-    wait::until(wait::PATIENCE, &format!("{name} to listen on {address}"), async || {
-        if !process.is_running() {
-            bail!("{name} has ended{}", process.log_tail());
-        }
+    let what = format!("{name} to listen on {address}");
+    let listens = wait::until(wait::PATIENCE, &what, async || {
         tokio::net::TcpStream::connect(address).await?;
         Ok(true)
-    })
-    .await
+    });
+    process.while_running(listens).await
 }
 
 fn write_certificates(folder: &Path, host: Ipv4Addr) -> Result<String> {
@@ -198,8 +193,9 @@ fn write_certificates(folder: &Path, host: Ipv4Addr) -> Result<String> {
     std::fs::write(folder.join("ca.crt"), &ca_pem)?;
     std::fs::write(folder.join("tls.crt"), leaf_pem)?;
     std::fs::write(folder.join("tls.key"), leaf_key.serialize_pem())?;
-    // The API server derives the public half itself.
-    std::fs::write(folder.join("sa.key"), KeyPair::generate()?.serialize_pem())?;
+    let service_accounts = KeyPair::generate()?;
+    std::fs::write(folder.join("sa.key"), service_accounts.serialize_pem())?;
+    std::fs::write(folder.join("sa.pub"), service_accounts.public_key_pem())?;
     Ok(ca_pem)
 }
 

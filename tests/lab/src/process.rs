@@ -245,6 +245,14 @@ impl Process {
         }
     }
 
+    /// The outcome of `work`, or an error as soon as the process ends without having been asked to.
+    pub(crate) async fn while_running<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            outcome = work => outcome,
+            _ = self.ended() => bail!("{} has ended{}", self.name, self.log_tail()),
+        }
+    }
+
     /// The last lines of its log, ready to stand at the end of an error message.
     pub(crate) fn log_tail(&self) -> String {
         let log = self.log();

@@ -7,9 +7,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
+use kube::Client;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+use crate::control_plane;
 
 /// A way to the API server that can be cut and slowed down. It ends when it is dropped.
 pub struct Proxy {
@@ -47,6 +50,14 @@ impl Proxy {
     #[must_use]
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
+    }
+
+    /// A client that goes through this proxy.
+    ///
+    /// # Errors
+    /// When the kubeconfig can't be read.
+    pub async fn client(&self) -> Result<Client> {
+        control_plane::client_of(&self.kubeconfig).await
     }
 
     /// Ends every connection that is open, watches included. New ones are taken at once.

@@ -93,13 +93,9 @@ impl Start<'_> {
         let prometheus = Files::new("prometheus", self.folder.join("prometheus"), self.client.clone());
         let alertmanager = Files::new("alertmanager", self.folder.join("alertmanager"), self.client.clone());
         for files in [&prometheus, &alertmanager] {
-            wait::until(wait::PATIENCE, &format!("prometheus-operator to configure {}", files.program), async || {
-                if !operator.is_running() {
-                    bail!("prometheus-operator has ended{}", operator.log_tail());
-                }
-                files.write().await
-            })
-            .await?;
+            let what = format!("prometheus-operator to configure {}", files.program);
+            let written = wait::until(wait::PATIENCE, &what, async || files.write().await);
+            operator.while_running(written).await?;
         }
 
         let (prometheus_address, alertmanager_address) =
