@@ -15,6 +15,7 @@ mod process;
 mod prometheus;
 mod proxy;
 mod receivers;
+pub mod rosey;
 mod stack;
 mod tasks;
 mod tools;
