@@ -15,5 +15,8 @@ pub mod api;
 #[cfg(feature = "kubernetes")]
 pub mod plan;
 
+#[cfg(feature = "cli")]
+pub mod cli;
+
 #[cfg(feature = "exporter")]
 pub mod exporter;
