@@ -55,6 +55,15 @@ pub fn admit(document: &Value) -> Admission {
     // As the API server: what a user says about the status is left aside.
     if let Value::Object(top) = &mut filled {
         top.remove("status");
+        if let Some(Value::Object(metadata)) = top.get_mut("metadata") {
+            metadata.retain(|_, value| !value.is_null());
+            for kind in ["labels", "annotations"] {
+                if let Some(Value::Object(entries)) = metadata.get_mut(kind) {
+                    // A null among texts is the empty text to the API server.
+                    entries.values_mut().filter(|value| value.is_null()).for_each(|value| *value = "".into());
+                }
+            }
+        }
     }
     drop_nulls(&mut filled, schema());
     fill(&mut filled, schema());

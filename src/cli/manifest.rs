@@ -151,10 +151,15 @@ impl Found {
             }
             Err(error) => {
                 let line = error.location().map_or(1, |location| location.line().max(1)) + first;
-                let message = error.without_snippet().to_string();
-                // The position is said already, counted from the file's beginning.
-                let message = message.split(" at line ").next().unwrap_or_default();
-                self.refuse(file, line, "", format!("is not YAML as kubectl reads it: {message}"));
+                let message = match error.without_snippet() {
+                    serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => format!("the key {key} stands here twice"),
+                    other => {
+                        let text = other.to_string();
+                        // The position is said already, counted from the file's beginning.
+                        format!("is not YAML as kubectl reads it: {}", text.split(" at line ").next().unwrap_or_default())
+                    }
+                };
+                self.refuse(file, line, "", message);
             }
         }
     }
