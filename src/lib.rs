@@ -17,5 +17,8 @@ pub mod monitoring;
 #[cfg(feature = "kubernetes")]
 pub mod plan;
 
+#[cfg(feature = "cli")]
+pub mod cli;
+
 #[cfg(feature = "exporter")]
 pub mod exporter;
