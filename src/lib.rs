@@ -17,3 +17,5 @@ pub mod plan;
 
 #[cfg(feature = "exporter")]
 pub mod exporter;
+#[cfg(feature = "fake-bot")]
+pub mod fake_bot;
