@@ -22,3 +22,5 @@ pub mod cli;
 
 #[cfg(feature = "exporter")]
 pub mod exporter;
+#[cfg(feature = "fake-bot")]
+pub mod fake_bot;
