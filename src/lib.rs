@@ -15,5 +15,8 @@ pub mod api;
 #[cfg(feature = "kubernetes")]
 pub mod plan;
 
+#[cfg(feature = "operator")]
+pub mod operator;
+
 #[cfg(feature = "exporter")]
 pub mod exporter;
