@@ -1,4 +1,4 @@
-//! Scalars that users write as text: durations and thresholds.
+//! Scalars that users write as text: durations, thresholds and quantities.
 
 use std::borrow::Cow;
 
@@ -96,6 +96,37 @@ impl JsonSchema for Threshold {
     }
 }
 
+/// The value of a Kubernetes quantity that is not negative, such as `5m`, `0.1`, `32Mi` or `1e3`; `None` for other text.
+#[must_use]
+pub fn quantity(text: &str) -> Option<f64> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();
+    let (number, suffix) = text.split_at(digits);
+    let number: f64 = if number.is_empty() || number == "." { return None } else { number.parse().ok()? };
+    let factor = match suffix {
+        "" => 1.0,
+        "n" => 1e-9,
+        "u" => 1e-6,
+        "m" => 1e-3,
+        "k" => 1e3,
+        "M" => 1e6,
+        "G" => 1e9,
+        "T" => 1e12,
+        "P" => 1e15,
+        "E" => 1e18,
+        "Ki" => 1024.0,
+        "Mi" => 1_048_576.0,
+        "Gi" => 1_073_741_824.0,
+        "Ti" => 1_099_511_627_776.0,
+        "Pi" => 1_125_899_906_842_624.0,
+        "Ei" => 1_152_921_504_606_846_976.0,
+        exponent => {
+            let exponent: i32 = exponent.strip_prefix(['e', 'E'])?.parse().ok()?;
+            10f64.powi(exponent.clamp(-30, 30))
+        }
+    };
+    Some(number * factor)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,6 +138,17 @@ mod tests {
         }
         for text in ["", "5", "m", "5d", "1m1h", "5 m", "-5m", "1.5h", "1234567s"] {
             assert_eq!(Duration::from(text).seconds(), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn quantities_are_read_as_kubernetes_reads_them() {
+        for (text, value) in [("5m", 0.005), ("32Mi", 33_554_432.0), ("0.1", 0.1), ("1e3", 1000.0), ("0", 0.0), ("2Gi", 2_147_483_648.0)] {
+            let parsed = quantity(text).unwrap();
+            assert!((parsed - value).abs() < 1e-9 * value.max(1.0), "{text}: {parsed}");
+        }
+        for text in ["", ".", "Mi", "-5m", "5 m", "5mm", "abc", "1e", "1.2.3", "0x10"] {
+            assert_eq!(quantity(text), None, "{text}");
         }
     }
 }

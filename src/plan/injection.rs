@@ -1,17 +1,25 @@
 //! Whether and how a bot's pod gets its exporter: pod JSON in, patch out.
+//!
+//! The pod stays raw JSON, so that fields which no library knows yet survive, and the patch only adds. A pod is never refused;
+//! whatever stands in the way makes it stay as it is, with the reason in an annotation.
+
+mod container;
+mod pod;
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Platform;
-use crate::api::RoseyMonitor;
+use crate::api::{INJECT_ANNOTATION, INJECTED_ANNOTATION, RoseyMonitor, SKIPPED_ANNOTATION};
+use crate::sidecar::{CONFIG_VOLUME, CONTAINER, PORT_NAME};
+use pod::Pod;
 
 /// What is to be done with a pod that is about to be created.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Injection {
-    /// No monitor selects the pod, or it carries its exporter already.
+    /// No monitor selects the pod, or it has been through here already.
     Nothing,
     /// JSON Patch operations (RFC 6902) that add the exporter, and only add.
     Patch {
@@ -26,7 +34,7 @@ pub enum Injection {
         monitors: Vec<String>,
         /// Why, in one line.
         reason: String,
-        /// The operations, in order.
+        /// The operations, in order; none for a pod that must not be touched at all.
         operations: Vec<Value>,
     },
 }
@@ -34,8 +42,16 @@ pub enum Injection {
 /// Decides what is to be done with `pod` (the raw JSON of an admission request) in a namespace with these `monitors`.
 #[must_use]
 pub fn inject<'a>(pod: &Value, monitors: impl IntoIterator<Item = &'a RoseyMonitor>, platform: &Platform) -> Injection {
-    let _ = (pod, monitors.into_iter().count(), platform);
-    Injection::Nothing
+    let pod = Pod(pod);
+    let labels = pod.labels();
+    let selecting: Vec<_> = monitors.into_iter().filter(|m| selects(&m.spec.selector, &labels)).collect();
+    if selecting.is_empty() || (pod.annotation(INJECTED_ANNOTATION).is_some() && pod.container(CONTAINER).is_some()) {
+        return Injection::Nothing;
+    }
+    match obstacle(&pod, &selecting, platform) {
+        Some(reason) => skipped(&pod, &selecting, reason),
+        None => patch(&pod, selecting[0], platform),
+    }
 }
 
 /// The image that a new pod of this monitor would get.
@@ -60,4 +76,67 @@ pub fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> b
                 _ => false,
             }
         })
+}
+
+/// Why this pod can't have the exporter.
+fn obstacle(pod: &Pod<'_>, monitors: &[&RoseyMonitor], platform: &Platform) -> Option<String> {
+    if let [_, _, ..] = monitors {
+        let names: Vec<_> = monitors.iter().filter_map(|m| m.metadata.name.as_deref()).collect();
+        return Some(format!("more than one monitor selects this pod: {}", names.join(", ")));
+    }
+    let monitor = monitors.first()?;
+    let image = image(monitor, platform);
+    let port = monitor.spec.exporter.port;
+    let opted_out = |value: Option<&str>| value == Some("false");
+    if opted_out(pod.annotation(INJECT_ANNOTATION)) || opted_out(pod.labels().get(INJECT_ANNOTATION).map(String::as_str)) {
+        Some(format!("the pod says {INJECT_ANNOTATION}: \"false\""))
+    } else if pod.is_mirror() {
+        Some("a static pod can't have the exporter: its configuration comes from the API server".into())
+    } else if pod.is_windows() {
+        Some("the exporter runs on Linux only".into())
+    } else if monitor.spec.exporter.image.is_some() && !platform.exporter_image_prefixes.iter().any(|p| image.starts_with(p)) {
+        // A monitor that was valid before the operator's prefixes were changed.
+        Some(format!("image {image} is not under the operator's --exporter-image-prefixes"))
+    } else if pod.container(CONTAINER).is_some() {
+        Some(format!("the pod has a container {CONTAINER} of its own"))
+    } else if pod.volume(CONFIG_VOLUME).is_some() {
+        Some(format!("the pod has a volume {CONFIG_VOLUME} of its own"))
+    } else if let Some(container) = pod.container_with_port(i64::from(port)) {
+        Some(format!("port {port} is taken by container {container}; set spec.exporter.port of the monitor to another"))
+    } else if let Some(container) = pod.container_with_port_name(PORT_NAME) {
+        Some(format!("container {container} has a port named {PORT_NAME} of its own"))
+    } else if pod.is_on_host_network() && !pod.has_ports() {
+        // The exporter's port becomes a host port, and would be the first one: two such pods no longer fit on one node.
+        Some("the pod is on the host network without a port of its own, and the exporter's would limit it to one per node".into())
+    } else if !pod.runs_for_ever() && !platform.native_sidecars {
+        Some("a pod that ends needs native sidecars, which this cluster's nodes don't all have".into())
+    } else {
+        None
+    }
+}
+
+fn skipped(pod: &Pod<'_>, monitors: &[&RoseyMonitor], reason: String) -> Injection {
+    if pod.annotation(SKIPPED_ANNOTATION) == Some(reason.as_str()) {
+        return Injection::Nothing;
+    }
+    let operations = if pod.is_mirror() { Vec::new() } else { pod.annotate(SKIPPED_ANNOTATION, &reason) };
+    let monitors = monitors.iter().filter_map(|m| m.metadata.name.clone()).collect();
+    Injection::Skipped { monitors, reason, operations }
+}
+
+fn patch(pod: &Pod<'_>, monitor: &RoseyMonitor, platform: &Platform) -> Injection {
+    let name = monitor.metadata.name.clone().unwrap_or_default();
+    let container = container::exporter(pod, monitor, platform);
+    let mut operations = pod.annotate(INJECTED_ANNOTATION, &format!("{name}@{}", container::hash(&container)));
+    operations.push(pod.append("volumes", container::config_volume(&name)));
+    // kubelet starts no main container before the native sidecars run: an image that can't be pulled would keep the bot
+    // down. A plain container lets it start, but never lets a pod end.
+    let list = if pod.runs_for_ever() { "containers" } else { "initContainers" };
+    operations.push(pod.append(list, container));
+    Injection::Patch { monitor: name, operations }
+}
+
+/// One `add`.
+fn add(path: &str, value: &Value) -> Value {
+    json!({ "op": "add", "path": path, "value": value })
 }

@@ -1,0 +1,102 @@
+//! The first step of a plan: what a monitor asks for, checked and made explicit. Only what comes out of here is built.
+//!
+//! The schema has refused what it can; this is the rest, and the meaning of the schema's CEL rules once more, because a file
+//! on somebody's disk has seen no API server. All problems are collected.
+
+mod alerts;
+mod exporter;
+mod labels;
+mod notifications;
+
+pub use alerts::{ResolvedAlert, ResolvedLevel};
+
+use super::{Platform, Problem, Problems};
+use crate::api::status::Skipped;
+use crate::api::{Duration, MAX_NAME, RoseyMonitor, RoseyMonitorSpec};
+
+/// A monitor that can be built.
+#[derive(Debug)]
+pub struct Valid<'a> {
+    /// The monitor's name.
+    pub name: &'a str,
+    /// The monitor's namespace.
+    pub namespace: &'a str,
+    /// What its user wrote.
+    pub spec: &'a RoseyMonitorSpec,
+    /// The alerts in force, in the catalogue's order.
+    pub alerts: Vec<ResolvedAlert>,
+    /// The alerts that are left out.
+    pub skipped: Vec<Skipped>,
+    /// What is legal but odd.
+    pub warnings: Vec<String>,
+}
+
+/// Problems and warnings as they are found.
+#[derive(Debug, Default)]
+struct Findings {
+    problems: Vec<Problem>,
+    warnings: Vec<String>,
+}
+
+impl Findings {
+    fn problem(&mut self, field: impl Into<String>, message: impl Into<String>) {
+        self.problems.push(Problem::new(field, message));
+    }
+
+    fn warn(&mut self, warning: impl Into<String>) {
+        self.warnings.push(warning.into());
+    }
+
+    /// Checks that a duration is one, and longer than nothing; answers its seconds.
+    fn positive(&mut self, field: &str, duration: &Duration) -> Option<u64> {
+        let seconds = self.duration(field, duration)?;
+        if seconds == 0 {
+            self.problem(field, format!("\"{duration}\" must be longer than 0s; write a duration such as 30s"));
+            return None;
+        }
+        Some(seconds)
+    }
+
+    /// Checks that a duration is one; answers its seconds.
+    fn duration(&mut self, field: &str, duration: &Duration) -> Option<u64> {
+        let seconds = duration.seconds();
+        if seconds.is_none() {
+            self.problem(field, format!("{:?} is not a duration; write hours, minutes and seconds such as 1h30m or 30s", duration.0));
+        }
+        seconds
+    }
+}
+
+/// Checks a monitor.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn validate<'a>(monitor: &'a RoseyMonitor, platform: &Platform) -> Result<Valid<'a>, Problems> {
+    let mut found = Findings::default();
+    let name = monitor.metadata.name.as_deref().unwrap_or_default();
+    let namespace = monitor.metadata.namespace.as_deref().unwrap_or("default");
+    let spec = &monitor.spec;
+
+    if name.len() > MAX_NAME || !labels::is_dns_label(name) {
+        found.problem(
+            "metadata.name",
+            format!("{name:?} must be a DNS label (a-z, 0-9, -) of at most {MAX_NAME} characters: it becomes a label value and a prefix of names"),
+        );
+    }
+    labels::selector(&mut found, "spec.selector", &spec.selector);
+    labels::object_labels(&mut found, "spec.objectLabels", &spec.object_labels);
+    if let Some(health) = &spec.bot.health {
+        found.positive("spec.bot.health.timeout", &health.timeout);
+    }
+    exporter::check(&mut found, spec, platform);
+    let (alerts, skipped) = alerts::resolve(&mut found, spec);
+    if let Some(notifications) = &spec.notifications {
+        notifications::check(&mut found, notifications, &alerts);
+    }
+
+    if found.problems.is_empty() {
+        Ok(Valid { name, namespace, spec, alerts, skipped, warnings: found.warnings })
+    } else {
+        Err(Problems(found.problems))
+    }
+}
