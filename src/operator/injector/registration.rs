@@ -375,7 +375,8 @@ mod tests {
         object.data["webhooks"][0]["timeoutSeconds"] = json!(30);
         assert!(!stands(&object, &webhooks, None), "an edit");
         let mut object = live(&webhooks, "5f0c");
-        object.data["webhooks"][0]["matchConditions"][2] = json!({"name": "never", "expression": "false"});
+        let conditions = object.data["webhooks"][0]["matchConditions"].as_array_mut().unwrap();
+        conditions.push(json!({"name": "never", "expression": "false"}));
         assert!(!stands(&object, &webhooks, None), "an addition");
     }
 }
