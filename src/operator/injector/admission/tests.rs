@@ -9,7 +9,7 @@ use super::*;
 use crate::api::{INJECTED_ANNOTATION, SKIPPED_ANNOTATION};
 use crate::sidecar::CONTAINER;
 
-/// A pod as a ReplicaSet creates it: no name yet, no namespace, and fields that no library knows.
+/// A pod as a `ReplicaSet` creates it: no name yet, no namespace, and fields that no library knows.
 fn of_a_deployment() -> Value {
     json!({
         "kind": "Pod",
@@ -57,7 +57,8 @@ fn of_a_deployment() -> Value {
 fn of_a_job() -> Value {
     let mut pod = of_a_deployment();
     pod["metadata"]["generateName"] = "rosey-import-".into();
-    pod["metadata"]["labels"] = json!({"app": "rosey", "batch.kubernetes.io/job-name": "rosey-import", "job-name": "rosey-import"});
+    pod["metadata"]["labels"] =
+        json!({"app": "rosey", "batch.kubernetes.io/job-name": "rosey-import", "job-name": "rosey-import"});
     pod["spec"]["restartPolicy"] = "Never".into();
     pod
 }
@@ -92,7 +93,10 @@ fn review_of_monitor(operation: &str, object: &Value, old: &Value) -> Value {
 }
 
 async fn send(path: &str, body: impl Into<Body>, monitors: &[RoseyMonitor]) -> (StatusCode, Vec<u8>) {
-    let request = HttpRequest::post(path).header("content-type", "application/json").body(body.into()).unwrap();
+    let request = HttpRequest::post(path)
+        .header("content-type", "application/json")
+        .body(body.into())
+        .unwrap();
     let answer = router(service(monitors)).oneshot(request).await.unwrap();
     let status = answer.status();
     (status, to_bytes(answer.into_body(), usize::MAX).await.unwrap().to_vec())
@@ -102,7 +106,10 @@ async fn response(path: &str, review: &Value, monitors: &[RoseyMonitor]) -> Valu
     let (status, body) = send(path, review.to_string(), monitors).await;
     assert_eq!(status, StatusCode::OK);
     let mut answer: Value = serde_json::from_slice(&body).unwrap();
-    assert_eq!((&answer["apiVersion"], &answer["kind"]), (&json!("admission.k8s.io/v1"), &json!("AdmissionReview")));
+    assert_eq!(
+        (&answer["apiVersion"], &answer["kind"]),
+        (&json!("admission.k8s.io/v1"), &json!("AdmissionReview"))
+    );
     assert_eq!(answer["response"]["uid"], review["request"]["uid"]);
     answer["response"].take()
 }
@@ -121,7 +128,11 @@ async fn admitted(pod: &Value, monitors: &[RoseyMonitor]) -> Value {
 }
 
 fn monitors() -> Vec<RoseyMonitor> {
-    vec![rosey("bots", "rosey", "rosey"), rosey("bots", "other", "other"), rosey("elsewhere", "rosey", "rosey")]
+    vec![
+        rosey("bots", "rosey", "rosey"),
+        rosey("bots", "other", "other"),
+        rosey("elsewhere", "rosey", "rosey"),
+    ]
 }
 
 /// `pod` without what was added to it: the annotations, and the last of each list that grew.
@@ -143,7 +154,12 @@ async fn a_pod_of_a_deployment_gets_its_exporter_as_a_plain_container_and_loses_
     let before = of_a_deployment();
     let after = admitted(&before, &monitors()).await;
     assert_eq!(after["spec"]["containers"][1]["name"], CONTAINER);
-    assert!(after["metadata"]["annotations"][INJECTED_ANNOTATION].as_str().unwrap().starts_with("rosey@"));
+    assert!(
+        after["metadata"]["annotations"][INJECTED_ANNOTATION]
+            .as_str()
+            .unwrap()
+            .starts_with("rosey@")
+    );
     assert_eq!(without_what_was_added(after, &before).to_string(), before.to_string());
 }
 
@@ -172,7 +188,12 @@ async fn a_pod_that_opts_out_says_why_it_has_no_exporter() {
     pod["metadata"]["annotations"] = json!({"rosey.dev/inject": "false"});
     let after = admitted(&pod, &monitors()).await;
     assert_eq!(after["spec"], pod["spec"]);
-    assert!(after["metadata"]["annotations"][SKIPPED_ANNOTATION].as_str().unwrap().contains("rosey.dev/inject"));
+    assert!(
+        after["metadata"]["annotations"][SKIPPED_ANNOTATION]
+            .as_str()
+            .unwrap()
+            .contains("rosey.dev/inject")
+    );
     assert_eq!(admitted(&after, &monitors()).await, after);
 }
 
@@ -180,7 +201,14 @@ async fn a_pod_that_opts_out_says_why_it_has_no_exporter() {
 async fn pods_of_nobody_s_bot_or_of_another_namespace_or_a_deleted_monitor_stay_as_they_are() {
     let pod = of_a_deployment();
     assert_eq!(admitted(&pod, &[]).await, pod);
-    assert_eq!(admitted(&pod, &[rosey("elsewhere", "rosey", "rosey"), rosey("bots", "other", "other")]).await, pod);
+    assert_eq!(
+        admitted(
+            &pod,
+            &[rosey("elsewhere", "rosey", "rosey"), rosey("bots", "other", "other")]
+        )
+        .await,
+        pod
+    );
     let mut deleted = serde_json::to_value(rosey("bots", "rosey", "rosey")).unwrap();
     deleted["metadata"]["deletionTimestamp"] = "2026-11-21T10:00:00Z".into();
     assert_eq!(admitted(&pod, &[serde_json::from_value(deleted).unwrap()]).await, pod);
@@ -199,15 +227,41 @@ async fn the_system_s_and_our_own_pods_are_never_touched() {
 #[tokio::test]
 async fn no_pod_is_ever_refused_whatever_arrives() {
     let deep = "[".repeat(100_000);
-    for body in ["", "garbage", "{}", "[]", r#"{"request":{}}"#, r#"{"request":{"uid":7}}"#, "\u{0}", deep.as_str()] {
+    for body in [
+        "",
+        "garbage",
+        "{}",
+        "[]",
+        r#"{"request":{}}"#,
+        r#"{"request":{"uid":7}}"#,
+        "\u{0}",
+        deep.as_str(),
+    ] {
         let (status, answer) = send("/inject", body.to_owned(), &monitors()).await;
         let answer: Value = serde_json::from_slice(&answer).unwrap();
-        assert_eq!((status, &answer["response"]["allowed"]), (StatusCode::OK, &json!(true)), "{body:.40}");
+        assert_eq!(
+            (status, &answer["response"]["allowed"]),
+            (StatusCode::OK, &json!(true)),
+            "{body:.40}"
+        );
         let warning = answer["response"]["warnings"][0].as_str().unwrap();
-        assert!(warning.starts_with("rosey-operator did not understand") && warning.len() <= MAX_WARNING, "{warning}");
+        assert!(
+            warning.starts_with("rosey-operator did not understand") && warning.len() <= MAX_WARNING,
+            "{warning}"
+        );
     }
-    for object in [json!(null), json!(7), json!({}), json!({"metadata": 1, "spec": []}), json!({"spec": {"containers": "x"}})] {
-        assert_eq!(response("/inject", &review(&object), &monitors()).await["allowed"], true, "{object}");
+    for object in [
+        json!(null),
+        json!(7),
+        json!({}),
+        json!({"metadata": 1, "spec": []}),
+        json!({"spec": {"containers": "x"}}),
+    ] {
+        assert_eq!(
+            response("/inject", &review(&object), &monitors()).await["allowed"],
+            true,
+            "{object}"
+        );
     }
 }
 
@@ -224,12 +278,18 @@ async fn an_invalid_monitor_is_refused_with_every_problem_on_a_line_of_its_own()
     object["spec"]["alerts"] = json!({"overrides": [{"alert": "NoSuchAlert"}]});
     let response = response("/validate", &review_of_monitor("CREATE", &object, &Value::Null), &[]).await;
     assert_eq!(response["allowed"], false);
-    assert_eq!((&response["status"]["code"], &response["status"]["reason"]), (&json!(422), &json!("Invalid")));
+    assert_eq!(
+        (&response["status"]["code"], &response["status"]["reason"]),
+        (&json!(422), &json!("Invalid"))
+    );
     let message = response["status"]["message"].as_str().unwrap();
     let problems = plan(&serde_json::from_value(object).unwrap(), &Platform::default()).unwrap_err();
     assert_eq!(message, problems.to_string());
     for field in ["spec.scrape.interval: ", "spec.alerts.overrides[0]"] {
-        assert!(message.lines().any(|line| line.starts_with(field)), "{field} in {message}");
+        assert!(
+            message.lines().any(|line| line.starts_with(field)),
+            "{field} in {message}"
+        );
     }
 }
 
@@ -243,7 +303,12 @@ async fn a_monitor_that_is_legal_but_odd_is_let_in_with_a_warning() {
     let response = response("/validate", &review_of_monitor("CREATE", &object, &Value::Null), &[]).await;
     assert_eq!(response["allowed"], true);
     let warnings = response["warnings"].as_array().unwrap();
-    assert!(warnings.iter().any(|warning| warning.as_str().unwrap().contains("warning")), "{warnings:?}");
+    assert!(
+        warnings
+            .iter()
+            .any(|warning| warning.as_str().unwrap().contains("warning")),
+        "{warnings:?}"
+    );
 }
 
 #[tokio::test]
@@ -259,7 +324,10 @@ async fn whoever_cannot_mend_a_monitor_now_is_not_held_up_by_it() {
     deleting["metadata"]["deletionTimestamp"] = "2026-11-21T10:00:00Z".into();
     let finalizer = review_of_monitor("UPDATE", &deleting, &json!({"spec": {}}));
     assert_eq!(response("/validate", &finalizer, &[]).await["allowed"], true);
-    assert_eq!(response("/validate", &review_of_monitor("DELETE", &Value::Null, &object), &[]).await["allowed"], true);
+    assert_eq!(
+        response("/validate", &review_of_monitor("DELETE", &Value::Null, &object), &[]).await["allowed"],
+        true
+    );
 
     let changed = review_of_monitor("UPDATE", &object, &json!({"spec": {}}));
     assert_eq!(response("/validate", &changed, &[]).await["allowed"], false);
@@ -269,7 +337,11 @@ async fn whoever_cannot_mend_a_monitor_now_is_not_held_up_by_it() {
 async fn what_is_no_review_is_not_judged() {
     let (status, _) = send("/validate", "garbage", &[]).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
-    let shapeless = review_of_monitor("CREATE", &json!({"metadata": {"name": "x"}, "spec": {"environment": 7}}), &Value::Null);
+    let shapeless = review_of_monitor(
+        "CREATE",
+        &json!({"metadata": {"name": "x"}, "spec": {"environment": 7}}),
+        &Value::Null,
+    );
     let refused = response("/validate", &shapeless, &[]).await;
     assert_eq!(refused["allowed"], false);
 }
@@ -279,7 +351,9 @@ async fn every_answer_is_counted_by_its_outcome() {
     let registry = prometheus::Registry::new();
     let metrics = super::super::metrics::Metrics::new(&registry).unwrap();
     metrics.answered("inject", Outcome::Injected, std::time::Duration::from_micros(60));
-    let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+    let text = prometheus::TextEncoder::new()
+        .encode_to_string(&registry.gather())
+        .unwrap();
     for line in [
         r#"rosey_injector_requests_total{outcome="injected",webhook="inject"} 1"#,
         r#"rosey_injector_requests_total{outcome="denied",webhook="validate"} 0"#,
