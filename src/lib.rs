@@ -19,6 +19,8 @@ pub mod plan;
 
 #[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(feature = "operator")]
+pub mod operator;
 
 #[cfg(feature = "exporter")]
 pub mod exporter;

@@ -1,0 +1,3 @@
+//! The operator: what runs in the cluster and turns monitors into objects.
+
+pub mod injector;
