@@ -131,9 +131,16 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent_and_every_command_shows_examples() {
         Cli::command().debug_assert();
-        for command in Cli::command().get_subcommands().filter(|c| c.get_name() != "version" && c.get_name() != "record") {
+        for command in Cli::command()
+            .get_subcommands()
+            .filter(|c| c.get_name() != "version" && c.get_name() != "record")
+        {
             let help = command.clone().render_long_help().to_string();
-            assert!(help.contains("Examples:") && help.contains(EXIT_CODES), "{}: {help}", command.get_name());
+            assert!(
+                help.contains("Examples:") && help.contains(EXIT_CODES),
+                "{}: {help}",
+                command.get_name()
+            );
         }
     }
 }

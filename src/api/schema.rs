@@ -39,7 +39,10 @@ pub fn admit(document: &Value) -> Admission {
     let mut violations = Violations::default();
     let Value::Object(top) = document else {
         violations.add("", "a manifest is a mapping with apiVersion, kind, metadata and spec");
-        return Admission { monitor: None, violations: violations.0 };
+        return Admission {
+            monitor: None,
+            violations: violations.0,
+        };
     };
     let properties = schema().properties.as_ref();
     for (name, value) in top {
@@ -60,7 +63,10 @@ pub fn admit(document: &Value) -> Admission {
             for kind in ["labels", "annotations"] {
                 if let Some(Value::Object(entries)) = metadata.get_mut(kind) {
                     // A null among texts is the empty text to the API server.
-                    entries.values_mut().filter(|value| value.is_null()).for_each(|value| *value = "".into());
+                    entries
+                        .values_mut()
+                        .filter(|value| value.is_null())
+                        .for_each(|value| *value = "".into());
                 }
             }
         }
@@ -73,12 +79,18 @@ pub fn admit(document: &Value) -> Admission {
     if let (Err(error), true) = (&monitor, violations.0.is_empty()) {
         violations.add("", error.to_string());
     }
-    Admission { monitor: monitor.ok(), violations: violations.0 }
+    Admission {
+        monitor: monitor.ok(),
+        violations: violations.0,
+    }
 }
 
 /// The path of `name` below `path`, in the API server's own spelling: names that are no plain words stand in brackets.
 fn below(path: &str, name: &str) -> String {
-    let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    let plain = !name.is_empty()
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     match (path.is_empty(), plain) {
         (true, _) => name.to_owned(),
         (false, true) => format!("{path}.{name}"),
@@ -94,7 +106,10 @@ fn items(schema: &JSONSchemaProps) -> Option<&JSONSchemaProps> {
 }
 
 fn property<'a>(schema: &'a JSONSchemaProps, name: &str) -> Option<&'a JSONSchemaProps> {
-    match (schema.properties.as_ref().and_then(|p| p.get(name)), &schema.additional_properties) {
+    match (
+        schema.properties.as_ref().and_then(|p| p.get(name)),
+        &schema.additional_properties,
+    ) {
         (Some(property), _) => Some(property),
         (None, Some(JSONSchemaPropsOrBool::Schema(additional))) => Some(additional),
         (None, _) => None,
@@ -165,7 +180,10 @@ struct Violations(Vec<Violation>);
 
 impl Violations {
     fn add(&mut self, field: &str, message: impl Into<String>) {
-        self.0.push(Violation { field: field.to_owned(), message: message.into() });
+        self.0.push(Violation {
+            field: field.to_owned(),
+            message: message.into(),
+        });
     }
 
     /// Fields that the schema does not have. Pruned by the API server, refused by `kubectl apply`.
@@ -177,11 +195,18 @@ impl Violations {
                     if let Some(property) = property(schema, name) {
                         self.unknown(value, property, &at);
                     } else if let Some(known) = &schema.properties {
-                        let near = known.keys().map(|k| (strsim::osa_distance(k, name), k)).min().filter(|(d, _)| *d <= 2);
-                        self.add(&at, match near {
-                            Some((_, near)) => format!("is not a field; did you mean {near}?"),
-                            None => format!("is not a field; there are {}", list(known.keys())),
-                        });
+                        let near = known
+                            .keys()
+                            .map(|k| (strsim::osa_distance(k, name), k))
+                            .min()
+                            .filter(|(d, _)| *d <= 2);
+                        self.add(
+                            &at,
+                            match near {
+                                Some((_, near)) => format!("is not a field; did you mean {near}?"),
+                                None => format!("is not a field; there are {}", list(known.keys())),
+                            },
+                        );
                     }
                 }
             }
@@ -205,7 +230,9 @@ impl Violations {
         if let Some(allowed) = &schema.enum_
             && !allowed.iter().any(|allowed| allowed.0 == *value)
         {
-            let names = allowed.iter().map(|v| v.0.as_str().map_or_else(|| v.0.to_string(), str::to_owned));
+            let names = allowed
+                .iter()
+                .map(|v| v.0.as_str().map_or_else(|| v.0.to_string(), str::to_owned));
             self.add(path, format!("{} is none of {}", Shown(value), list(names)));
         }
         match value {
@@ -218,14 +245,25 @@ impl Violations {
                 let number = number.as_f64().unwrap_or(f64::NAN);
                 let (low, high) = (schema.minimum.unwrap_or(f64::MIN), schema.maximum.unwrap_or(f64::MAX));
                 if !(low..=high).contains(&number) {
-                    self.add(path, format!("{number} is out of range; write a number from {low} to {high}"));
+                    self.add(
+                        path,
+                        format!("{number} is out of range; write a number from {low} to {high}"),
+                    );
                 }
             }
             Value::Array(values) => self.list(values, schema, path),
             Value::Object(fields) => {
-                for name in schema.required.iter().flatten().filter(|name| !fields.contains_key(*name)) {
+                for name in schema
+                    .required
+                    .iter()
+                    .flatten()
+                    .filter(|name| !fields.contains_key(*name))
+                {
                     let property = property(schema, name);
-                    self.add(&below(path, name), format!("is missing{}", property.map(example).unwrap_or_default()));
+                    self.add(
+                        &below(path, name),
+                        format!("is missing{}", property.map(example).unwrap_or_default()),
+                    );
                 }
                 if let Some(most) = schema.max_properties.filter(|most| exceeds(fields.len(), *most)) {
                     self.add(path, format!("has {} entries; there may be {most}", fields.len()));
@@ -250,7 +288,10 @@ impl Violations {
         let mut seen = BTreeSet::new();
         for (n, value) in values.iter().enumerate() {
             let at = format!("{path}[{n}]");
-            match (schema.x_kubernetes_list_type.as_deref(), &schema.x_kubernetes_list_map_keys) {
+            match (
+                schema.x_kubernetes_list_type.as_deref(),
+                &schema.x_kubernetes_list_map_keys,
+            ) {
                 (Some("set"), _) if !seen.insert(value.to_string()) => {
                     self.add(&at, format!("{} stands in the list twice", Shown(value)));
                 }
@@ -272,17 +313,38 @@ impl Violations {
     /// What the API server says of metadata, for every kind, and of our own names.
     fn metadata(&mut self, metadata: Option<&Value>) {
         const FIELDS: [&str; 15] = [
-            "name", "generateName", "namespace", "labels", "annotations", "uid", "resourceVersion", "generation", "selfLink",
-            "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "ownerReferences", "finalizers", "managedFields",
+            "name",
+            "generateName",
+            "namespace",
+            "labels",
+            "annotations",
+            "uid",
+            "resourceVersion",
+            "generation",
+            "selfLink",
+            "creationTimestamp",
+            "deletionTimestamp",
+            "deletionGracePeriodSeconds",
+            "ownerReferences",
+            "finalizers",
+            "managedFields",
         ];
         let none = Map::new();
         let metadata = match metadata {
             None | Some(Value::Null) => &none,
             Some(Value::Object(metadata)) => metadata,
-            Some(other) => return self.add("metadata", format!("must be a mapping with a name, not {}", Shown(other))),
+            Some(other) => {
+                return self.add(
+                    "metadata",
+                    format!("must be a mapping with a name, not {}", Shown(other)),
+                );
+            }
         };
         for name in metadata.keys().filter(|name| !FIELDS.contains(&name.as_str())) {
-            self.add(&below("metadata", name), format!("is not a field; there are {}", list(&FIELDS[..5])));
+            self.add(
+                &below("metadata", name),
+                format!("is not a field; there are {}", list(&FIELDS[..5])),
+            );
         }
         match metadata.get("name") {
             Some(Value::String(name)) if is_dns_label(name, MAX_NAME) => {}
@@ -299,7 +361,10 @@ impl Violations {
         match metadata.get("namespace") {
             None | Some(Value::Null) => {}
             Some(Value::String(name)) if name.is_empty() || is_dns_label(name, 63) => {}
-            Some(other) => self.add("metadata.namespace", format!("{} is not the name of a namespace", Shown(other))),
+            Some(other) => self.add(
+                "metadata.namespace",
+                format!("{} is not the name of a namespace", Shown(other)),
+            ),
         }
         for kind in ["labels", "annotations"] {
             let path = format!("metadata.{kind}");
@@ -310,22 +375,37 @@ impl Violations {
                         self.entry(kind, key, value, &below(&path, key));
                     }
                 }
-                Some(other) => self.add(&path, format!("must be a mapping of names to texts, not {}", Shown(other))),
+                Some(other) => self.add(
+                    &path,
+                    format!("must be a mapping of names to texts, not {}", Shown(other)),
+                ),
             }
         }
     }
 
     fn entry(&mut self, kind: &str, key: &str, value: &Value, path: &str) {
         if !is_qualified_name(key, kind == "annotations") {
-            self.add(path, format!("{} is not a name for one of the {kind}; write name or example.org/name", Shown(&key.into())));
+            self.add(
+                path,
+                format!(
+                    "{} is not a name for one of the {kind}; write name or example.org/name",
+                    Shown(&key.into())
+                ),
+            );
         }
         match value {
             Value::String(text) if kind == "labels" && (text.len() > 63 || !matches(LABEL_VALUE, text)) => self.add(
                 path,
-                format!("{} is not the value of a label; write at most 63 letters, digits, -, _ and .", Shown(value)),
+                format!(
+                    "{} is not the value of a label; write at most 63 letters, digits, -, _ and .",
+                    Shown(value)
+                ),
             ),
             Value::String(_) | Value::Null => {}
-            other => self.add(path, format!("must be text, not {}; write it in quotes: \"{other}\"", Shown(other))),
+            other => self.add(
+                path,
+                format!("must be text, not {}; write it in quotes: \"{other}\"", Shown(other)),
+            ),
         }
     }
 }
@@ -333,8 +413,13 @@ impl Violations {
 fn mistyped(value: &Value, schema: &JSONSchemaProps) -> Option<String> {
     let whole = value.is_i64();
     if schema.x_kubernetes_int_or_string == Some(true) {
-        return (!whole && !value.is_string())
-            .then(|| format!("{} is neither a whole number nor text; write decimals in quotes{}", Shown(value), example(schema)));
+        return (!whole && !value.is_string()).then(|| {
+            format!(
+                "{} is neither a whole number nor text; write decimals in quotes{}",
+                Shown(value),
+                example(schema)
+            )
+        });
     }
     let (fits, wanted) = match schema.type_.as_deref()? {
         "string" => (value.is_string(), "text"),
@@ -368,7 +453,10 @@ fn misspelt(text: &str, schema: &JSONSchemaProps) -> Option<String> {
         return Some(format!("has {length} characters; there may be {most}"));
     }
     let too_short = schema.min_length.is_some_and(|least| !exceeds(length, least - 1));
-    let pattern = schema.pattern.as_deref().filter(|pattern| too_short || !matches(pattern, text));
+    let pattern = schema
+        .pattern
+        .as_deref()
+        .filter(|pattern| too_short || !matches(pattern, text));
     let text = Value::from(text);
     match (pattern, too_short) {
         (Some(pattern), _) => Some(match in_words(pattern) {
@@ -383,9 +471,13 @@ fn misspelt(text: &str, schema: &JSONSchemaProps) -> Option<String> {
 /// The patterns that people meet most, said in words.
 fn in_words(pattern: &str) -> Option<&'static str> {
     Some(match pattern {
-        "^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$" => "a duration; write hours, minutes and seconds such as 30s, 5m or 1h30m",
+        "^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$" => {
+            "a duration; write hours, minutes and seconds such as 30s, 5m or 1h30m"
+        }
         "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$" => "a DNS label; write small letters, digits and inner hyphens",
-        "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$" => "the name of an object; write small letters, digits, inner hyphens and dots",
+        "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$" => {
+            "the name of an object; write small letters, digits, inner hyphens and dots"
+        }
         "^[a-zA-Z_][a-zA-Z0-9_]*$" => "a name; write letters, digits and underscores, no digit first",
         r"^[^\s@,;:<>]+@[^\s@,;:<>]+$" => "a plain e-mail address; write one such as oncall@example.org",
         r"^/[^\s?#]*$" => "a path; it starts with / and has no query, such as /api/health",
@@ -398,8 +490,12 @@ fn in_words(pattern: &str) -> Option<&'static str> {
 /// The example that a field's description gives.
 fn example(schema: &JSONSchemaProps) -> String {
     let description = schema.description.as_deref().unwrap_or_default();
-    let quoted = description.split_once("Example: ").and_then(|(_, rest)| rest.strip_prefix('`')?.split_once('`'));
-    quoted.map(|(example, _)| format!("; for example {example}")).unwrap_or_default()
+    let quoted = description
+        .split_once("Example: ")
+        .and_then(|(_, rest)| rest.strip_prefix('`')?.split_once('`'));
+    quoted
+        .map(|(example, _)| format!("; for example {example}"))
+        .unwrap_or_default()
 }
 
 /// Whether a pattern of the schema matches, in the syntax and with the meaning of Go's regular expressions: `\s` and its
@@ -414,8 +510,14 @@ fn is_dns_label(name: &str, most: usize) -> bool {
 }
 
 fn is_qualified_name(key: &str, any_case: bool) -> bool {
-    let key = if any_case { key.to_ascii_lowercase() } else { key.to_owned() };
-    let (prefix, name) = key.split_once('/').map_or((None, key.as_str()), |(prefix, name)| (Some(prefix), name));
+    let key = if any_case {
+        key.to_ascii_lowercase()
+    } else {
+        key.to_owned()
+    };
+    let (prefix, name) = key
+        .split_once('/')
+        .map_or((None, key.as_str()), |(prefix, name)| (Some(prefix), name));
     let subdomain = |prefix: &str| prefix.len() <= 253 && prefix.split('.').all(|label| is_dns_label(label, 253));
     prefix.is_none_or(subdomain) && name.len() <= 63 && matches("^[a-zA-Z0-9]([-a-zA-Z0-9_.]*[a-zA-Z0-9])?$", name)
 }
@@ -425,7 +527,11 @@ fn exceeds(count: usize, most: i64) -> bool {
 }
 
 fn list<T: fmt::Display>(names: impl IntoIterator<Item = T>) -> String {
-    names.into_iter().map(|name| name.to_string()).collect::<Vec<_>>().join(", ")
+    names
+        .into_iter()
+        .map(|name| name.to_string())
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 #[cfg(test)]
@@ -443,7 +549,11 @@ mod tests {
     }
 
     fn said(spec: &Value) -> Vec<String> {
-        admit(&minimal(spec)).violations.iter().map(|v| format!("{}: {}", v.field, v.message)).collect()
+        admit(&minimal(spec))
+            .violations
+            .iter()
+            .map(|v| format!("{}: {}", v.field, v.message))
+            .collect()
     }
 
     #[test]
@@ -490,9 +600,14 @@ mod tests {
     #[test]
     fn metadata_is_judged_as_for_every_kind() {
         let mut document = minimal(&json!({}));
-        document["metadata"] = json!({"name": "Rosey", "namespace": "a.b", "label": {}, "labels": {"a b": "x", "ok": 5}});
+        document["metadata"] =
+            json!({"name": "Rosey", "namespace": "a.b", "label": {}, "labels": {"a b": "x", "ok": 5}});
         document["sepc"] = json!({});
-        let said: Vec<_> = admit(&document).violations.into_iter().map(|v| format!("{}: {}", v.field, v.message)).collect();
+        let said: Vec<_> = admit(&document)
+            .violations
+            .into_iter()
+            .map(|v| format!("{}: {}", v.field, v.message))
+            .collect();
         insta::assert_yaml_snapshot!(said);
     }
 
@@ -510,7 +625,12 @@ mod tests {
                 regex::bytes::RegexBuilder::new(pattern).unicode(false).build().unwrap();
                 *seen += 1;
             }
-            schema.properties.iter().flat_map(|p| p.values()).chain(items(schema)).for_each(|s| walk(s, seen));
+            schema
+                .properties
+                .iter()
+                .flat_map(|p| p.values())
+                .chain(items(schema))
+                .for_each(|s| walk(s, seen));
             if let Some(JSONSchemaPropsOrBool::Schema(additional)) = &schema.additional_properties {
                 walk(additional, seen);
             }

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::fmt;
 use std::io::{IsTerminal, Read};
 
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::Serialize;
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Number, Value};
 
 use super::{Error, note};
@@ -83,7 +83,12 @@ impl Manifest {
         }
         let mut findings: Vec<_> = wrong
             .into_iter()
-            .map(|(field, message)| Finding { file: self.file.clone(), line: self.node.line_of(&field), field, message })
+            .map(|(field, message)| Finding {
+                file: self.file.clone(),
+                line: self.node.line_of(&field),
+                field,
+                message,
+            })
             .collect();
         findings.sort_by_key(|finding| finding.line);
         Err(findings)
@@ -104,9 +109,17 @@ pub(super) fn read(files: &[String]) -> Result<Found, Error> {
         let (name, text) = if file == "-" {
             ("<stdin>", text(std::io::stdin().lock()))
         } else {
-            (file.as_str(), std::fs::File::open(file).map_err(|error| error.to_string()).and_then(text))
+            (
+                file.as_str(),
+                std::fs::File::open(file)
+                    .map_err(|error| error.to_string())
+                    .and_then(text),
+            )
         };
-        let text = text.map_err(|reason| Error::File { file: name.to_owned(), reason })?;
+        let text = text.map_err(|reason| Error::File {
+            file: name.to_owned(),
+            reason,
+        })?;
         found.documents(name, &text);
     }
     Ok(found)
@@ -115,7 +128,10 @@ pub(super) fn read(files: &[String]) -> Result<Found, Error> {
 /// Reads a whole file as text, as far as it is text and of a sensible size.
 pub(super) fn text(source: impl Read) -> Result<String, String> {
     let mut text = String::new();
-    let read = source.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(|error| error.to_string())?;
+    let read = source
+        .take(MAX_BYTES + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| error.to_string())?;
     if u64::try_from(read).is_ok_and(|read| read > MAX_BYTES) {
         return Err(format!("is larger than {} MiB; that is no manifest", MAX_BYTES >> 20));
     }
@@ -127,7 +143,10 @@ impl Found {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let (mut document, mut first) = (String::new(), 0);
         for (n, line) in (0u64..).zip(text.split_inclusive('\n')) {
-            if let Some(rest) = line.strip_prefix("---").filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n'])) {
+            if let Some(rest) = line
+                .strip_prefix("---")
+                .filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+            {
                 self.document(file, &document, first);
                 (document, first) = (format!("   {rest}"), n);
             } else {
@@ -152,11 +171,16 @@ impl Found {
             Err(error) => {
                 let line = error.location().map_or(1, |location| location.line().max(1)) + first;
                 let message = match error.without_snippet() {
-                    serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => format!("the key {key} stands here twice"),
+                    serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
+                        format!("the key {key} stands here twice")
+                    }
                     other => {
                         let text = other.to_string();
                         // The position is said already, counted from the file's beginning.
-                        format!("is not YAML as kubectl reads it: {}", text.split(" at line ").next().unwrap_or_default())
+                        format!(
+                            "is not YAML as kubectl reads it: {}",
+                            text.split(" at line ").next().unwrap_or_default()
+                        )
                     }
                 };
                 self.refuse(file, line, "", message);
@@ -170,30 +194,62 @@ impl Found {
         match (kind, api_version) {
             (Some("List" | "RoseyMonitorList"), _) => {
                 if let Content::Map(entries) = node.content
-                    && let Some((_, Node { content: Content::List(items), .. })) =
-                        entries.into_iter().find(|(key, _)| key.name == "items")
+                    && let Some((
+                        _,
+                        Node {
+                            content: Content::List(items),
+                            ..
+                        },
+                    )) = entries.into_iter().find(|(key, _)| key.name == "items")
                 {
                     items.into_iter().for_each(|item| self.object(file, item));
                 }
             }
             (Some(KIND), Some(version)) if version == served => {
-                self.monitors.push(Manifest { file: file.to_owned(), node });
+                self.monitors.push(Manifest {
+                    file: file.to_owned(),
+                    node,
+                });
             }
             (Some(KIND), version) => {
-                let version = version.map_or_else(|| "is missing".into(), |version| format!("\"{version}\" is not served"));
-                self.refuse(file, node.line_of("apiVersion"), "apiVersion", format!("{version}; write {served}"));
+                let version =
+                    version.map_or_else(|| "is missing".into(), |version| format!("\"{version}\" is not served"));
+                self.refuse(
+                    file,
+                    node.line_of("apiVersion"),
+                    "apiVersion",
+                    format!("{version}; write {served}"),
+                );
             }
             (Some(kind), Some(version)) if version.split('/').next() == Some(GROUP) => {
-                self.refuse(file, node.line_of("kind"), "kind", format!("\"{kind}\" is not served; write {KIND}"));
+                self.refuse(
+                    file,
+                    node.line_of("kind"),
+                    "kind",
+                    format!("\"{kind}\" is not served; write {KIND}"),
+                );
             }
-            (Some(kind), Some(_)) => note(&format!("{file}:{}: {kind} passed by; only {KIND}s are read", node.line)),
-            (None, _) => self.refuse(file, node.line, "kind", format!("is missing; a monitor has kind {KIND}")),
+            (Some(kind), Some(_)) => note(&format!(
+                "{file}:{}: {kind} passed by; only {KIND}s are read",
+                node.line
+            )),
+            (None, _) => self.refuse(
+                file,
+                node.line,
+                "kind",
+                format!("is missing; a monitor has kind {KIND}"),
+            ),
             (_, None) => self.refuse(file, node.line, "apiVersion", "is missing".into()),
         }
     }
 
     fn refuse(&mut self, file: &str, line: u64, field: &str, message: String) {
-        self.findings.push(Finding { file: file.to_owned(), line, field: field.to_owned(), message });
+        self.findings.push(Finding {
+            file: file.to_owned(),
+            line,
+            field: field.to_owned(),
+            message,
+        });
     }
 }
 
@@ -219,7 +275,9 @@ struct Key {
 
 impl Node {
     fn text(&self, name: &str) -> Option<&str> {
-        let Content::Map(entries) = &self.content else { return None };
+        let Content::Map(entries) = &self.content else {
+            return None;
+        };
         match &entries.iter().find(|(key, _)| key.name == name)?.1.content {
             Content::Scalar(Value::String(text)) => Some(text),
             _ => None,
@@ -244,7 +302,10 @@ impl Node {
         match &self.content {
             Content::Scalar(value) => value.clone(),
             Content::List(items) => items.iter().map(Self::to_json).collect(),
-            Content::Map(entries) => entries.iter().map(|(key, value)| (key.name.clone(), value.to_json())).collect(),
+            Content::Map(entries) => entries
+                .iter()
+                .map(|(key, value)| (key.name.clone(), value.to_json()))
+                .collect(),
         }
     }
 
@@ -283,7 +344,10 @@ fn after<'a>(path: &'a str, name: &str) -> Option<&'a str> {
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = serde_saphyr::Spanned::<Content>::deserialize(deserializer)?;
-        Ok(Self { line: spanned.referenced.line(), content: spanned.value })
+        Ok(Self {
+            line: spanned.referenced.line(),
+            content: spanned.value,
+        })
     }
 }
 
@@ -384,9 +448,8 @@ mod tests {
             "# a comment\n---\nkind: Service\napiVersion: v1\n--- # another\n{HEAD}metadata: {{name: rosey}}\nspec:\n  objectLabels:\n    app.kubernetes.io/name: x\n    a: y\n  alerts:\n    overrides:\n    - alert: A\n    - alert: B\n      levels:\n      - {{severity: info,\n         threshold: 3 bananas}}\n"
         );
         let node = one(&text);
-        let line = |wanted: &str| {
-            1 + u64::try_from(text.lines().position(|line| line.contains(wanted)).unwrap()).unwrap()
-        };
+        let line =
+            |wanted: &str| 1 + u64::try_from(text.lines().position(|line| line.contains(wanted)).unwrap()).unwrap();
         for (path, wanted) in [
             ("metadata.name", "name: rosey"),
             ("spec.objectLabels[app.kubernetes.io/name]", "app.kubernetes"),
@@ -404,7 +467,9 @@ mod tests {
 
     #[test]
     fn yaml_means_what_it_means_to_kubectl() {
-        let node = one(&format!("{HEAD}a: yes\nb: 010\nc: 1e3\nd: \"yes\"\n8000: x\ne: &x [1]\nf: *x\n"));
+        let node = one(&format!(
+            "{HEAD}a: yes\nb: 010\nc: 1e3\nd: \"yes\"\n8000: x\ne: &x [1]\nf: *x\n"
+        ));
         let json = node.to_json();
         assert_eq!(json["a"], true);
         assert_eq!(json["b"], 8);
@@ -419,18 +484,25 @@ mod tests {
         let said = |text: &str| {
             let mut found = Found::default();
             found.documents("t", text);
-            found.findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+            found
+                .findings
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("\n")
         };
-        insta::assert_snapshot!([
-            said("a: 1\nb: [\n"),
-            said(&format!("{HEAD}spec:\n  a: 1\n  a: 2\n")),
-            said("\n\nspec: {}\n"),
-            said("apiVersion: rosey.dev/v1\nkind: RoseyMonitor\n"),
-            said("kind: RoseyMonitors\napiVersion: rosey.dev/v1alpha1\n"),
-            said("- a\n"),
-            said(&format!("a: &a [x, x]\nb: &b [{}]\n", "*a, ".repeat(2000))),
-        ]
-        .join("\n"));
+        insta::assert_snapshot!(
+            [
+                said("a: 1\nb: [\n"),
+                said(&format!("{HEAD}spec:\n  a: 1\n  a: 2\n")),
+                said("\n\nspec: {}\n"),
+                said("apiVersion: rosey.dev/v1\nkind: RoseyMonitor\n"),
+                said("kind: RoseyMonitors\napiVersion: rosey.dev/v1alpha1\n"),
+                said("- a\n"),
+                said(&format!("a: &a [x, x]\nb: &b [{}]\n", "*a, ".repeat(2000))),
+            ]
+            .join("\n")
+        );
     }
 
     #[test]

@@ -62,31 +62,51 @@ fn exporter(pod: &Value) -> &Value {
 fn a_bots_pod_gets_the_exporter_and_keeps_all_that_it_had() {
     let (before, after) = (bot_pod(), injected(&bot_pod()));
     insta::assert_snapshot!(serde_saphyr::to_string(&after).unwrap());
-    assert_eq!(after["spec"]["newField2037"].to_string(), before["spec"]["newField2037"].to_string());
+    assert_eq!(
+        after["spec"]["newField2037"].to_string(),
+        before["spec"]["newField2037"].to_string()
+    );
     assert_eq!(after["spec"]["containers"][0], before["spec"]["containers"][0]);
 }
 
 #[test]
 fn the_patch_only_adds() {
-    let Injection::Patch { operations, .. } = inject(&bot_pod(), [&example("rosey.yaml")], &Platform::default()) else { panic!() };
-    assert!(operations.iter().all(|operation| operation["op"] == "add"), "{operations:?}");
+    let Injection::Patch { operations, .. } = inject(&bot_pod(), [&example("rosey.yaml")], &Platform::default()) else {
+        panic!()
+    };
+    assert!(
+        operations.iter().all(|operation| operation["op"] == "add"),
+        "{operations:?}"
+    );
 }
 
 #[test]
 fn twice_injected_is_once_injected() {
-    assert_eq!(inject(&injected(&bot_pod()), [&example("rosey.yaml")], &Platform::default()), Injection::Nothing);
+    assert_eq!(
+        inject(&injected(&bot_pod()), [&example("rosey.yaml")], &Platform::default()),
+        Injection::Nothing
+    );
     let mut opted_out = bot_pod();
     opted_out["metadata"]["annotations"] = json!({ "rosey.dev/inject": "false" });
     let (_, skipped) = skipped(&opted_out);
-    assert_eq!(inject(&skipped, [&example("rosey.yaml")], &Platform::default()), Injection::Nothing);
+    assert_eq!(
+        inject(&skipped, [&example("rosey.yaml")], &Platform::default()),
+        Injection::Nothing
+    );
 }
 
 #[test]
 fn a_pod_of_nobody_is_left_alone() {
     let mut pod = bot_pod();
     pod["metadata"]["labels"]["app"] = json!("other");
-    assert_eq!(inject(&pod, [&example("rosey.yaml")], &Platform::default()), Injection::Nothing);
-    assert_eq!(inject(&json!({}), [&example("rosey.yaml")], &Platform::default()), Injection::Nothing);
+    assert_eq!(
+        inject(&pod, [&example("rosey.yaml")], &Platform::default()),
+        Injection::Nothing
+    );
+    assert_eq!(
+        inject(&json!({}), [&example("rosey.yaml")], &Platform::default()),
+        Injection::Nothing
+    );
 }
 
 #[test]
@@ -97,8 +117,14 @@ fn a_pod_that_ends_gets_a_native_sidecar_or_none() {
     assert_eq!(after["spec"]["containers"].as_array().unwrap().len(), 1);
     assert_eq!(after["spec"]["initContainers"][0]["restartPolicy"], "Always");
 
-    let old = Platform { native_sidecars: false, ..Platform::default() };
-    assert!(matches!(inject(&job, [&example("rosey.yaml")], &old), Injection::Skipped { .. }));
+    let old = Platform {
+        native_sidecars: false,
+        ..Platform::default()
+    };
+    assert!(matches!(
+        inject(&job, [&example("rosey.yaml")], &old),
+        Injection::Skipped { .. }
+    ));
 }
 
 #[test]
@@ -115,7 +141,8 @@ fn the_exporter_runs_as_the_bot_only_where_it_reads_the_bots_files() {
     of_pod["spec"]["securityContext"] = json!({ "runAsUser": 2000 });
     assert_eq!(user(&injected(&of_pod)), 2000);
 
-    let reads_nothing = with_spec("environment: prod\nselector: {matchLabels: {app: rosey}}\nbot: {health: {port: 8000}}");
+    let reads_nothing =
+        with_spec("environment: prod\nselector: {matchLabels: {app: rosey}}\nbot: {health: {port: 8000}}");
     assert_eq!(user(&injected_by(&bot_pod(), &reads_nothing)), 65532);
 }
 
@@ -132,7 +159,10 @@ fn the_class_of_a_pod_stays_what_it_was() {
 
     let mut own = bot_pod();
     own["spec"]["resources"] = json!({ "limits": { "cpu": "1", "memory": "1Gi" } });
-    assert_eq!(exporter(&injected(&own))["resources"], json!({ "requests": { "cpu": "0", "memory": "0" } }));
+    assert_eq!(
+        exporter(&injected(&own))["resources"],
+        json!({ "requests": { "cpu": "0", "memory": "0" } })
+    );
 }
 
 #[test]
@@ -143,11 +173,26 @@ fn what_stands_in_the_way_is_said_on_the_pod() {
         pod
     };
     let cases = [
-        (change("/spec/containers/0/name", json!("rosey-exporter")), "container rosey-exporter"),
-        (change("/spec/containers/0/ports/0/containerPort", json!(9100)), "port 9100 is taken by container bot"),
-        (change("/spec/containers/0/ports/0/name", json!("rosey-metrics")), "port named rosey-metrics"),
-        (change("/spec/volumes/0/name", json!("rosey-exporter-config")), "volume rosey-exporter-config"),
-        (change("/spec/newField2037", json!(null)).tap(|pod| pod["spec"]["os"] = json!({ "name": "windows" })), "Linux"),
+        (
+            change("/spec/containers/0/name", json!("rosey-exporter")),
+            "container rosey-exporter",
+        ),
+        (
+            change("/spec/containers/0/ports/0/containerPort", json!(9100)),
+            "port 9100 is taken by container bot",
+        ),
+        (
+            change("/spec/containers/0/ports/0/name", json!("rosey-metrics")),
+            "port named rosey-metrics",
+        ),
+        (
+            change("/spec/volumes/0/name", json!("rosey-exporter-config")),
+            "volume rosey-exporter-config",
+        ),
+        (
+            change("/spec/newField2037", json!(null)).tap(|pod| pod["spec"]["os"] = json!({ "name": "windows" })),
+            "Linux",
+        ),
         (
             bot_pod().tap(|pod| {
                 pod["spec"]["hostNetwork"] = json!(true);
@@ -155,7 +200,10 @@ fn what_stands_in_the_way_is_said_on_the_pod() {
             }),
             "host network",
         ),
-        (bot_pod().tap(|pod| pod["metadata"]["labels"]["rosey.dev/inject"] = json!("false")), "rosey.dev/inject"),
+        (
+            bot_pod().tap(|pod| pod["metadata"]["labels"]["rosey.dev/inject"] = json!("false")),
+            "rosey.dev/inject",
+        ),
     ];
     for (pod, word) in cases {
         let (reason, after) = skipped(&pod);
@@ -170,7 +218,9 @@ fn two_monitors_that_select_one_pod_are_both_named() {
     let (mut a, mut b) = (example("rosey.yaml"), example("rosey.yaml"));
     a.metadata.name = Some("one".into());
     b.metadata.name = Some("two".into());
-    let Injection::Skipped { monitors, reason, .. } = inject(&bot_pod(), [&a, &b], &Platform::default()) else { panic!() };
+    let Injection::Skipped { monitors, reason, .. } = inject(&bot_pod(), [&a, &b], &Platform::default()) else {
+        panic!()
+    };
     assert_eq!(monitors, ["one", "two"]);
     assert!(reason.contains("one, two"));
 }

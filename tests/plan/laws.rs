@@ -8,8 +8,13 @@ use serde_json::Value;
 use crate::{example, objects, planned, with_spec};
 
 fn rules(plan: &Plan) -> Vec<&Value> {
-    let groups = objects(plan, Kind::PrometheusRule)[0]["spec"]["groups"].as_array().unwrap();
-    groups.iter().flat_map(|group| group["rules"].as_array().unwrap()).collect()
+    let groups = objects(plan, Kind::PrometheusRule)[0]["spec"]["groups"]
+        .as_array()
+        .unwrap();
+    groups
+        .iter()
+        .flat_map(|group| group["rules"].as_array().unwrap())
+        .collect()
 }
 
 /// Every selector of an expression.
@@ -40,7 +45,11 @@ fn every_selector_of_every_alert_is_bound_to_its_monitor() {
         assert!(!selectors.0.is_empty(), "{expr}");
         for selector in selectors.0 {
             for (label, value) in [("namespace", "bots"), ("rosey_monitor", "rosey")] {
-                let bound = selector.matchers.matchers.iter().any(|m| m.name == label && m.value == value && m.op == MatchOp::Equal);
+                let bound = selector
+                    .matchers
+                    .matchers
+                    .iter()
+                    .any(|m| m.name == label && m.value == value && m.op == MatchOp::Equal);
                 assert!(bound, "{expr}: {selector} is not bound by {label}");
             }
         }
@@ -53,11 +62,23 @@ fn every_alert_carries_the_labels_that_routes_and_people_go_by() {
     for rule in rules(&plan) {
         let labels = rule["labels"].as_object().unwrap();
         let keys: Vec<_> = labels.keys().map(String::as_str).collect();
-        assert_eq!(keys, ["component", "environment", "namespace", "rosey_monitor", "severity"], "{rule}");
-        assert!(rule["annotations"]["runbook_url"].as_str().unwrap().ends_with(rule["alert"].as_str().unwrap()));
+        assert_eq!(
+            keys,
+            ["component", "environment", "namespace", "rosey_monitor", "severity"],
+            "{rule}"
+        );
+        assert!(
+            rule["annotations"]["runbook_url"]
+                .as_str()
+                .unwrap()
+                .ends_with(rule["alert"].as_str().unwrap())
+        );
         for annotation in ["summary", "description"] {
             let text = rule["annotations"][annotation].as_str().unwrap();
-            assert!(!text.contains("{value}") && !text.contains("{threshold}") && !text.contains("{for}"), "{text}");
+            assert!(
+                !text.contains("{value}") && !text.contains("{threshold}") && !text.contains("{for}"),
+                "{text}"
+            );
         }
     }
 }
@@ -67,7 +88,11 @@ fn no_route_and_no_inhibition_reaches_beyond_its_monitor() {
     let plan = planned(&example("s0-rosey.yaml"));
     let bound = |matchers: &Value| {
         let has = |name: &str, value: &str| {
-            matchers.as_array().unwrap().iter().any(|m| m["name"] == name && m["value"] == value && m["matchType"] == "=")
+            matchers
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|m| m["name"] == name && m["value"] == value && m["matchType"] == "=")
         };
         has("namespace", "bots") && has("rosey_monitor", "rosey")
     };
@@ -96,7 +121,10 @@ fn what_users_write_never_becomes_a_template() {
     ));
     for rule in rules(&plan) {
         let runbook = rule["annotations"]["runbook_url"].as_str().unwrap();
-        assert!(runbook.starts_with("https://runbooks.example.org/{{\"{{\"}}query/"), "{runbook}");
+        assert!(
+            runbook.starts_with("https://runbooks.example.org/{{\"{{\"}}query/"),
+            "{runbook}"
+        );
     }
     let slack = &objects(&plan, Kind::AlertmanagerConfig)[1]["spec"]["receivers"][1]["slackConfigs"][0];
     assert_eq!(slack["channel"], "#{{\"{{\"}}.ExternalURL}}");
@@ -109,7 +137,10 @@ fn a_mention_stands_in_fixed_text_alone() {
     let text = serde_json::to_string(&objects(&plan, Kind::AlertmanagerConfig)).unwrap();
     assert_eq!(text.matches("@everyone").count(), 1);
     assert!(text.contains("firing\\\" }}@everyone {{ .CommonLabels.alertname }}{{ end }}"));
-    assert!(!text.contains("ExternalURL") && !text.contains("GeneratorURL"), "internal addresses must not be sent");
+    assert!(
+        !text.contains("ExternalURL") && !text.contains("GeneratorURL"),
+        "internal addresses must not be sent"
+    );
 }
 
 #[test]

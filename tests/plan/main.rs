@@ -24,7 +24,9 @@ fn monitor(text: &str) -> RoseyMonitor {
 /// A monitor with this spec, named rosey in namespace bots.
 fn with_spec(spec: &str) -> RoseyMonitor {
     let spec = spec.lines().fold(String::new(), |text, line| text + "  " + line + "\n");
-    monitor(&format!("apiVersion: rosey.dev/v1alpha1\nkind: RoseyMonitor\nmetadata: {{name: rosey, namespace: bots}}\nspec:\n{spec}"))
+    monitor(&format!(
+        "apiVersion: rosey.dev/v1alpha1\nkind: RoseyMonitor\nmetadata: {{name: rosey, namespace: bots}}\nspec:\n{spec}"
+    ))
 }
 
 fn planned(monitor: &RoseyMonitor) -> Plan {
@@ -33,5 +35,9 @@ fn planned(monitor: &RoseyMonitor) -> Plan {
 
 /// The objects of a kind, as JSON.
 fn objects(plan: &Plan, kind: Kind) -> Vec<&Value> {
-    plan.objects.iter().filter(|object| object.kind == kind).map(|object| &object.json).collect()
+    plan.objects
+        .iter()
+        .filter(|object| object.kind == kind)
+        .map(|object| &object.json)
+        .collect()
 }

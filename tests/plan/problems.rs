@@ -41,7 +41,10 @@ fn a_name_that_is_no_label_is_refused() {
         let mut monitor = example("rosey.yaml");
         monitor.metadata.name = Some(name.clone());
         let problems = plan(&monitor, &Platform::default()).unwrap_err();
-        assert!(problems.to_string().starts_with("metadata.name: "), "{name}: {problems}");
+        assert!(
+            problems.to_string().starts_with("metadata.name: "),
+            "{name}: {problems}"
+        );
     }
 }
 
@@ -51,9 +54,18 @@ fn a_selector_that_prometheus_operator_would_refuse_is_refused_first() {
         ("{}", "spec.selector: "),
         ("{matchLabels: {\"a b\": c}}", "spec.selector.matchLabels[a b]: "),
         ("{matchLabels: {app: \"not ok\"}}", "spec.selector.matchLabels[app]: "),
-        ("{matchExpressions: [{key: app, operator: Like, values: [a]}]}", "spec.selector.matchExpressions[0].operator: "),
-        ("{matchExpressions: [{key: app, operator: In}]}", "spec.selector.matchExpressions[0].values: "),
-        ("{matchExpressions: [{key: app, operator: Exists, values: [a]}]}", "spec.selector.matchExpressions[0].values: "),
+        (
+            "{matchExpressions: [{key: app, operator: Like, values: [a]}]}",
+            "spec.selector.matchExpressions[0].operator: ",
+        ),
+        (
+            "{matchExpressions: [{key: app, operator: In}]}",
+            "spec.selector.matchExpressions[0].values: ",
+        ),
+        (
+            "{matchExpressions: [{key: app, operator: Exists, values: [a]}]}",
+            "spec.selector.matchExpressions[0].values: ",
+        ),
     ] {
         let monitor = with_spec(&format!("environment: prod\nselector: {selector}"));
         let problems = plan(&monitor, &Platform::default()).unwrap_err();
@@ -87,8 +99,15 @@ fn an_override_without_threshold_or_duration_takes_the_catalogues() {
     ));
     let valid = rosey_monitor::plan::validate::validate(&monitor, &Platform::default()).unwrap();
     let memory = valid.alerts.iter().find(|a| a.alert.name == "HighMemoryUsage").unwrap();
-    let levels: Vec<_> = memory.levels.iter().map(|l| (l.severity.as_str(), l.threshold.as_str(), l.hold.0.as_str())).collect();
-    assert_eq!(levels, [("warning", "524288000", "1m"), ("critical", "1073741824", "10m")]);
+    let levels: Vec<_> = memory
+        .levels
+        .iter()
+        .map(|l| (l.severity.as_str(), l.threshold.as_str(), l.hold.0.as_str()))
+        .collect();
+    assert_eq!(
+        levels,
+        [("warning", "524288000", "1m"), ("critical", "1073741824", "10m")]
+    );
 }
 
 #[test]
@@ -99,11 +118,24 @@ fn what_the_environment_leaves_out_can_be_forced() {
              spec: {{environment: test, selector: {{matchLabels: {{app: rosey}}}}, bot: {{health: {{port: 8000}}}}, alerts: {{packs: [Bot]{more}}}}}"
         );
         let plan = plan(&monitor(&text), &Platform::default()).unwrap();
-        plan.report.skipped.into_iter().map(|s| format!("{}: {}", s.alert, s.reason)).collect()
+        plan.report
+            .skipped
+            .into_iter()
+            .map(|s| format!("{}: {}", s.alert, s.reason))
+            .collect()
     };
-    let without_metrics = ["HighErrorRate: spec.bot.metrics is not set", "CriticalError: spec.bot.metrics is not set"];
+    let without_metrics = [
+        "HighErrorRate: spec.bot.metrics is not set",
+        "CriticalError: spec.bot.metrics is not set",
+    ];
     assert_eq!(skipped("")[0], "NoUsersInChannel: environment is not prod");
     assert_eq!(skipped("")[1..], without_metrics);
-    assert_eq!(skipped(", overrides: [{alert: NoUsersInChannel, enabled: true}]"), without_metrics);
-    assert_eq!(skipped(", overrides: [{alert: BotDown, enabled: false}]")[0], "BotDown: switched off by spec.alerts.overrides");
+    assert_eq!(
+        skipped(", overrides: [{alert: NoUsersInChannel, enabled: true}]"),
+        without_metrics
+    );
+    assert_eq!(
+        skipped(", overrides: [{alert: BotDown, enabled: false}]")[0],
+        "BotDown: switched off by spec.alerts.overrides"
+    );
 }

@@ -94,8 +94,15 @@ const TABLE: &[Row] = &[
         component: "bot",
         fires_after: 0,
         labels: ",error_type=\"critical\",pod=\"rosey-0\"",
-        bad: &["rosey_bot_error_count_total{error_type=\"critical\"} 3x20 4x60", "up 1x80"],
-        fine: &["rosey_bot_error_count_total{error_type=\"critical\"} 3x80", "rosey_bot_error_count_total{error_type=\"timeout\"} 0x20 4x60", "up 1x80"],
+        bad: &[
+            "rosey_bot_error_count_total{error_type=\"critical\"} 3x20 4x60",
+            "up 1x80",
+        ],
+        fine: &[
+            "rosey_bot_error_count_total{error_type=\"critical\"} 3x80",
+            "rosey_bot_error_count_total{error_type=\"timeout\"} 0x20 4x60",
+            "up 1x80",
+        ],
     },
     Row {
         alert: "DeploymentFailed",
@@ -104,7 +111,10 @@ const TABLE: &[Row] = &[
         fires_after: 0,
         labels: "",
         bad: &["rosey_deployment_total{status=\"failed\"} 0x20 1x60"],
-        fine: &["rosey_deployment_total{status=\"success\"} 0x20 1x60", "rosey_deployment_total{status=\"failed\"} 7x80"],
+        fine: &[
+            "rosey_deployment_total{status=\"success\"} 0x20 1x60",
+            "rosey_deployment_total{status=\"failed\"} 7x80",
+        ],
     },
     Row {
         alert: "MultipleDeploymentFailures",
@@ -175,7 +185,9 @@ const TABLE: &[Row] = &[
 /// `name{labels} values` becomes an input series that carries the labels of a scrape (or, of deployments, the operator's).
 fn series(line: &str) -> serde_json::Value {
     let (name, values) = line.split_once(' ').unwrap();
-    let (name, labels) = name.split_once('{').map_or((name, String::new()), |(n, l)| (n, format!(",{}", l.trim_end_matches('}'))));
+    let (name, labels) = name.split_once('{').map_or((name, String::new()), |(n, l)| {
+        (n, format!(",{}", l.trim_end_matches('}')))
+    });
     let source = if name.starts_with("rosey_deployment") || name.starts_with("rosey_rollback") {
         "pod=\"rosey-operator-1\",instance=\"10.0.0.1:8080\""
     } else {
@@ -186,18 +198,31 @@ fn series(line: &str) -> serde_json::Value {
 
 /// What the firing alert's own series is called, less `container`, `instance` and `job`, which the queries leave out.
 fn firing(row: &Row) -> String {
-    let Row { alert, severity, component, labels, .. } = row;
+    let Row {
+        alert,
+        severity,
+        component,
+        labels,
+        ..
+    } = row;
     format!(
         "{{alertname=\"{alert}\",component=\"{component}\",environment=\"prod\",namespace=\"bots\",rosey_monitor=\"rosey\",severity=\"{severity}\"{labels}}}"
     )
 }
 
 fn case(name: &str, row: &Row, input: &[&str], expectations: &[(u64, bool)]) -> serde_json::Value {
-    let query = format!("count without (instance, container, job, alertstate) (ALERTS{{alertname=\"{}\",alertstate=\"firing\"}})", row.alert);
+    let query = format!(
+        "count without (instance, container, job, alertstate) (ALERTS{{alertname=\"{}\",alertstate=\"firing\"}})",
+        row.alert
+    );
     let tests: Vec<_> = expectations
         .iter()
         .map(|(at, fires)| {
-            let samples = if *fires { vec![json!({ "labels": firing(row), "value": 1 })] } else { Vec::new() };
+            let samples = if *fires {
+                vec![json!({ "labels": firing(row), "value": 1 })]
+            } else {
+                Vec::new()
+            };
             json!({ "expr": query, "eval_time": format!("{at}s"), "exp_samples": samples })
         })
         .collect();
@@ -209,11 +234,23 @@ fn promtool(cases: &[serde_json::Value]) {
     let plan = planned(&example("s0-rosey.yaml"));
     let folder = tempfile::tempdir().unwrap();
     let groups = &objects(&plan, Kind::PrometheusRule)[0]["spec"];
-    std::fs::write(folder.path().join("rules.yaml"), serde_saphyr::to_string(groups).unwrap()).unwrap();
+    std::fs::write(
+        folder.path().join("rules.yaml"),
+        serde_saphyr::to_string(groups).unwrap(),
+    )
+    .unwrap();
     let tests = json!({ "rule_files": ["rules.yaml"], "evaluation_interval": "15s", "tests": cases });
-    std::fs::write(folder.path().join("tests.yaml"), serde_saphyr::to_string(&tests).unwrap()).unwrap();
+    std::fs::write(
+        folder.path().join("tests.yaml"),
+        serde_saphyr::to_string(&tests).unwrap(),
+    )
+    .unwrap();
     let command = lab::Tools::find().unwrap().command("promtool");
-    let output = Command::new(command).args(["test", "rules", "tests.yaml"]).current_dir(folder.path()).output().unwrap();
+    let output = Command::new(command)
+        .args(["test", "rules", "tests.yaml"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
     let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
     let _ = write!(said, "{}", String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}");
@@ -226,7 +263,12 @@ fn every_alert_fires_at_its_time_and_not_a_step_before() {
         .iter()
         .map(|row| {
             let at = BEGIN + row.fires_after;
-            case("fires", row, row.bad, &[(BEGIN - STEP, false), (at - STEP, false), (at, true)])
+            case(
+                "fires",
+                row,
+                row.bad,
+                &[(BEGIN - STEP, false), (at - STEP, false), (at, true)],
+            )
         })
         .collect();
     promtool(&cases);
@@ -234,7 +276,10 @@ fn every_alert_fires_at_its_time_and_not_a_step_before() {
 
 #[test]
 fn no_alert_fires_at_its_threshold() {
-    let cases: Vec<_> = TABLE.iter().map(|row| case("at its threshold", row, row.fine, &[(1185, false)])).collect();
+    let cases: Vec<_> = TABLE
+        .iter()
+        .map(|row| case("at its threshold", row, row.fine, &[(1185, false)]))
+        .collect();
     promtool(&cases);
 }
 
@@ -245,7 +290,11 @@ fn no_alert_but_bot_down_speaks_of_what_is_gone_and_none_of_what_never_was() {
         cases.push(case("never was", row, &[], &[(1185, false)]));
         if row.alert != "BotDown" {
             // The series fired and then ended: with its subject gone the alert ends within the look-back of five minutes.
-            let gone: Vec<String> = row.bad.iter().map(|s| (*s).replace("x60", "x1 stale").replace("x80", "x1 stale")).collect();
+            let gone: Vec<String> = row
+                .bad
+                .iter()
+                .map(|s| (*s).replace("x60", "x1 stale").replace("x80", "x1 stale"))
+                .collect();
             let gone: Vec<&str> = gone.iter().map(String::as_str).collect();
             cases.push(case("its subject gone", row, &gone, &[(1185, false)]));
         }
@@ -258,22 +307,42 @@ fn a_bot_is_down_when_it_does_not_answer_or_its_exporter_does_not() {
     let row = &TABLE[0];
     let at = BEGIN + 120;
     promtool(&[
-        case("exporter gone", row, &["up 1x20 0x60", "rosey_bot_up 1x20 stale"], &[(at - STEP, false), (at, true)]),
-        case("replaced in time", row, &["up 1x20 0x6 stale", "rosey_bot_up 1x20 stale"], &[(at, false), (at + 60, false)]),
+        case(
+            "exporter gone",
+            row,
+            &["up 1x20 0x60", "rosey_bot_up 1x20 stale"],
+            &[(at - STEP, false), (at, true)],
+        ),
+        case(
+            "replaced in time",
+            row,
+            &["up 1x20 0x6 stale", "rosey_bot_up 1x20 stale"],
+            &[(at, false), (at + 60, false)],
+        ),
     ]);
 }
 
 #[test]
 fn a_bot_whose_pods_are_all_gone_is_down_without_a_pod_for_longer_than_a_day() {
     let without_pod = Row { labels: "", ..TABLE[0] };
-    let case = case("all pods gone", &without_pod, &["up 1x20 stale"], &[(BEGIN + 120, true), (2 * 86_400, true)]);
+    let case = case(
+        "all pods gone",
+        &without_pod,
+        &["up 1x20 stale"],
+        &[(BEGIN + 120, true), (2 * 86_400, true)],
+    );
     promtool(&[case]);
 }
 
 #[test]
 fn the_first_backup_that_is_missing_is_told() {
     let row = TABLE.iter().find(|row| row.alert == "NoRecentBackup").unwrap();
-    promtool(&[case("none at all", row, &["rosey_backup_count 3x20 0x60"], &[(BEGIN - STEP, false), (BEGIN, true)])]);
+    promtool(&[case(
+        "none at all",
+        row,
+        &["rosey_backup_count 3x20 0x60"],
+        &[(BEGIN - STEP, false), (BEGIN, true)],
+    )]);
 }
 
 #[test]
@@ -281,14 +350,32 @@ fn an_error_type_that_is_seen_for_the_first_time_counts_unless_nobody_looked_bef
     let row = TABLE.iter().find(|row| row.alert == "CriticalError").unwrap();
     let new = "rosey_bot_error_count_total{error_type=\"critical\"} _x21 1x60";
     promtool(&[
-        case("first of its kind", row, &[new, "up 1x80"], &[(BEGIN - STEP, false), (BEGIN, true), (BEGIN + 300, false)]),
-        case("old when the exporter came", row, &[new, "up _x21 1x60"], &[(BEGIN, false), (BEGIN + 60, false), (BEGIN + 300, false)]),
+        case(
+            "first of its kind",
+            row,
+            &[new, "up 1x80"],
+            &[(BEGIN - STEP, false), (BEGIN, true), (BEGIN + 300, false)],
+        ),
+        case(
+            "old when the exporter came",
+            row,
+            &[new, "up _x21 1x60"],
+            &[(BEGIN, false), (BEGIN + 60, false), (BEGIN + 300, false)],
+        ),
     ]);
 }
 
 #[test]
 fn deployments_are_counted_across_restarts_of_the_operator() {
-    let row = TABLE.iter().find(|row| row.alert == "MultipleDeploymentFailures").unwrap();
+    let row = TABLE
+        .iter()
+        .find(|row| row.alert == "MultipleDeploymentFailures")
+        .unwrap();
     let made_anew = "rosey_deployment_total{status=\"failed\"} 9x20 0x60";
-    promtool(&[case("monitor made anew", row, &[made_anew], &[(BEGIN, false), (BEGIN + 60, false)])]);
+    promtool(&[case(
+        "monitor made anew",
+        row,
+        &[made_anew],
+        &[(BEGIN, false), (BEGIN + 60, false)],
+    )]);
 }

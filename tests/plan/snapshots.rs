@@ -3,7 +3,11 @@ use rosey_monitor::plan::Platform;
 use crate::{example, planned, with_spec};
 
 fn yaml(plan: &rosey_monitor::plan::Plan) -> String {
-    let documents: Vec<_> = plan.objects.iter().map(|object| serde_saphyr::to_string(&object.json).unwrap()).collect();
+    let documents: Vec<_> = plan
+        .objects
+        .iter()
+        .map(|object| serde_saphyr::to_string(&object.json).unwrap())
+        .collect();
     documents.join("---\n")
 }
 
@@ -26,7 +30,10 @@ fn a_monitor_that_says_only_who_its_pods_are_gets_what_can_be_known_of_them() {
 
 #[test]
 fn an_older_stack_gets_no_mention_and_its_user_is_told() {
-    let platform = Platform { alertmanager: Some("0.27.0".parse().unwrap()), ..Platform::default() };
+    let platform = Platform {
+        alertmanager: Some("0.27.0".parse().unwrap()),
+        ..Platform::default()
+    };
     let plan = rosey_monitor::plan::plan(&example("rosey.yaml"), &platform).unwrap();
     assert!(!yaml(&plan).contains("@everyone"));
     insta::assert_debug_snapshot!(plan.report.warnings);

@@ -1,4 +1,6 @@
-//! `lab up`: a lab to play with.
+//! `lab up`: a lab to play with. `lab demo`: a bot being watched.
+
+mod demo;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -10,6 +12,7 @@ use lab::{AuditLevel, Lab};
     after_help = "Examples:\n  cargo run -p lab -- up                       everything, until Ctrl-C\n  \
                   cargo run -p lab -- up --without-stack       etcd, API server and controllers alone\n  \
                   cargo run -p lab -- up --image bot=./my-bot  pods with image `bot` run ./my-bot\n  \
+                  cargo run -p lab -- demo --keep              the story, and then everything stays up\n  \
                   ROSEY_LAB_KEEP=1 cargo run -p lab -- up      leave files and logs behind"
 )]
 struct Arguments {
@@ -34,6 +37,12 @@ enum Subcommands {
         #[arg(long)]
         audit_bodies: bool,
     },
+    /// Tells the story of a bot that is watched, on the real components, and ends by itself
+    Demo {
+        /// Leave everything up at the end, and print the addresses
+        #[arg(long)]
+        keep: bool,
+    },
 }
 
 fn image(text: &str) -> Result<(String, String), String> {
@@ -48,7 +57,15 @@ async fn main() -> Result<()> {
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_writer(std::io::stderr)
         .init();
-    let Arguments { command: Subcommands::Up { without_stack, image, user, audit_bodies } } = Arguments::parse();
+    let (without_stack, image, user, audit_bodies) = match Arguments::parse().command {
+        Subcommands::Up {
+            without_stack,
+            image,
+            user,
+            audit_bodies,
+        } => (without_stack, image, user, audit_bodies),
+        Subcommands::Demo { keep } => return demo::run(keep).await,
+    };
     let mut builder = Lab::builder();
     if without_stack {
         builder = builder.without_stack();
@@ -75,7 +92,10 @@ async fn main() -> Result<()> {
         println!("  Prometheus    {}", lab.prometheus().url());
         println!("  Alertmanager  {}", lab.alertmanager().url());
     }
-    println!("  receivers     {} (also /slack/…, /webhook/…)", lab.discord_url("NAME"));
+    println!(
+        "  receivers     {} (also /slack/…, /webhook/…)",
+        lab.discord_url("NAME")
+    );
     println!("  mail          {}", lab.smtp());
     println!("  logs          {}", lab.logs_dir().display());
     println!("\nexport KUBECONFIG={}", lab.kubeconfig().display());

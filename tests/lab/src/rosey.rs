@@ -28,7 +28,11 @@ const START: Duration = Duration::from_secs(60);
 /// When it has not been built.
 pub fn binary(name: &str) -> Result<PathBuf> {
     let this = std::env::current_exe().context("where this program is")?;
-    let found = this.ancestors().skip(1).map(|folder| folder.join(name)).find(|path| path.is_file());
+    let found = this
+        .ancestors()
+        .skip(1)
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file());
     found.with_context(|| format!("{name} is not built beside {}; run: cargo build --bins", this.display()))
 }
 
@@ -52,7 +56,10 @@ impl Builder {
     /// # Errors
     /// When a binary has not been built.
     pub fn rosey(self) -> Result<Self> {
-        Ok(self.user(OPERATOR).image(EXPORTER_IMAGE, binary("rosey-exporter")?).image(BOT_IMAGE, binary("fake-bot")?))
+        Ok(self
+            .user(OPERATOR)
+            .image(EXPORTER_IMAGE, binary("rosey-exporter")?)
+            .image(BOT_IMAGE, binary("fake-bot")?))
     }
 }
 
@@ -71,7 +78,11 @@ impl Operator {
     /// # Errors
     /// When it does not answer.
     pub async fn metrics(&self) -> Result<String> {
-        Ok(reqwest::get(format!("{}/metrics", self.url)).await?.error_for_status()?.text().await?)
+        Ok(reqwest::get(format!("{}/metrics", self.url))
+            .await?
+            .error_for_status()?
+            .text()
+            .await?)
     }
 
     /// Whether `/readyz` says yes.
@@ -84,7 +95,10 @@ impl Operator {
     /// # Errors
     /// When it does not become ready; the end of its log is in the message.
     pub async fn until_ready(&self) -> Result<()> {
-        let ready = eventually(START, "the operator is ready", async || Ok(self.is_ready().await.then_some(()))).await;
+        let ready = eventually(START, "the operator is ready", async || {
+            Ok(self.is_ready().await.then_some(()))
+        })
+        .await;
         ready.with_context(|| {
             let log = self.process.log();
             let tail: Vec<_> = log.lines().rev().take(15).collect();
@@ -101,7 +115,10 @@ impl Lab {
     pub async fn install_rosey(&self) -> Result<()> {
         self.apply(&text("crds/roseymonitors.rosey.dev.yaml")?).await?;
         self.namespace(OPERATOR_NAMESPACE).await?;
-        for rights in ["deploy/rbac/operator-clusterrole.yaml", "deploy/rbac/operator-role.yaml"] {
+        for rights in [
+            "deploy/rbac/operator-clusterrole.yaml",
+            "deploy/rbac/operator-role.yaml",
+        ] {
             self.apply_in(OPERATOR_NAMESPACE, &text(rights)?).await?;
         }
         let binding = |kind: &str, role: &str| {
@@ -114,7 +131,8 @@ impl Lab {
             })
         };
         self.apply(&binding("ClusterRole", OPERATOR).to_string()).await?;
-        self.apply_in(OPERATOR_NAMESPACE, &binding("Role", OPERATOR).to_string()).await?;
+        self.apply_in(OPERATOR_NAMESPACE, &binding("Role", OPERATOR).to_string())
+            .await?;
         Ok(())
     }
 
@@ -139,10 +157,18 @@ impl Lab {
         let mut command = Command::new(binary("rosey-operator")?);
         command.env("KUBECONFIG", kubeconfig);
         command.args(["--namespace", OPERATOR_NAMESPACE, "--listen", &listen]);
-        command.args(["--webhook-listen", &webhooks, "--webhook-url", &format!("https://{webhooks}")]);
+        command.args([
+            "--webhook-listen",
+            &webhooks,
+            "--webhook-url",
+            &format!("https://{webhooks}"),
+        ]);
         command.args(more);
         let process = self.spawn(name, &mut command)?;
-        Ok(Operator { process, url: format!("http://{listen}") })
+        Ok(Operator {
+            process,
+            url: format!("http://{listen}"),
+        })
     }
 
     /// Lets Prometheus scrape an operator, which exports the monitors' deployments: their labels win.
@@ -157,7 +183,9 @@ impl Lab {
             "metadata": { "name": OPERATOR },
             "spec": { "honorLabels": true, "scrapeInterval": "1s", "staticConfigs": [{ "targets": [target] }] },
         });
-        self.apply_in(crate::MONITORING_NAMESPACE, &scrape.to_string()).await.map(drop)
+        self.apply_in(crate::MONITORING_NAMESPACE, &scrape.to_string())
+            .await
+            .map(drop)
     }
 
     /// The Secret `rosey-channels` of the examples, with the lab's own receivers: Discord and Slack by the name `ops`, a
@@ -215,7 +243,8 @@ impl Lab {
     /// # Errors
     /// When no pod of it runs in time.
     pub async fn bot(&self, namespace: &str) -> Result<Bot> {
-        let deployment = text("examples/rosey-bot.yaml")?.replace("namespace: bots", &format!("namespace: {namespace}"));
+        let deployment =
+            text("examples/rosey-bot.yaml")?.replace("namespace: bots", &format!("namespace: {namespace}"));
         self.apply(&deployment).await?;
         self.bot_of(namespace, "app=rosey").await
     }
@@ -231,11 +260,22 @@ impl Lab {
             let running = |pod: &&Value| {
                 let containers = pod["status"]["containerStatuses"].as_array();
                 pod["metadata"]["deletionTimestamp"].is_null()
-                    && containers.is_some_and(|all| all.iter().any(|c| c["name"] == "bot" && !c["state"]["running"].is_null()))
+                    && containers.is_some_and(|all| {
+                        all.iter()
+                            .any(|c| c["name"] == "bot" && !c["state"]["running"].is_null())
+                    })
             };
-            let Some(pod) = pods["items"].as_array().into_iter().flatten().find(running) else { return Ok(None) };
-            let (Some(name), Some(ip)) = (pod["metadata"]["name"].as_str(), pod["status"]["podIP"].as_str()) else { return Ok(None) };
-            let bot = Bot { pod: name.into(), ip: ip.into(), json: pod.clone() };
+            let Some(pod) = pods["items"].as_array().into_iter().flatten().find(running) else {
+                return Ok(None);
+            };
+            let (Some(name), Some(ip)) = (pod["metadata"]["name"].as_str(), pod["status"]["podIP"].as_str()) else {
+                return Ok(None);
+            };
+            let bot = Bot {
+                pod: name.into(),
+                ip: ip.into(),
+                json: pod.clone(),
+            };
             Ok(bot.control(&json!({})).await.is_ok().then_some(bot))
         })
         .await
@@ -288,6 +328,10 @@ impl Bot {
     /// # Errors
     /// When it does not answer.
     pub async fn metrics(&self) -> Result<String> {
-        Ok(reqwest::get(format!("http://{}:9100/metrics", self.ip)).await?.error_for_status()?.text().await?)
+        Ok(reqwest::get(format!("http://{}:9100/metrics", self.ip))
+            .await?
+            .error_for_status()?
+            .text()
+            .await?)
     }
 }

@@ -11,7 +11,11 @@ const SOON: Duration = Duration::from_secs(60);
 async fn an_alert_of_a_scraped_pod_reaches_every_receiver() -> Result<()> {
     let lab = Lab::builder().image("exporter", Image::Host).start().await?;
     lab.namespace("bots").await?;
-    let (host, port) = lab.smtp().rsplit_once(':').map(|(host, port)| (host.to_owned(), port.to_owned())).unwrap();
+    let (host, port) = lab
+        .smtp()
+        .rsplit_once(':')
+        .map(|(host, port)| (host.to_owned(), port.to_owned()))
+        .unwrap();
     lab.apply(&format!(
         r##"
 apiVersion: v1
