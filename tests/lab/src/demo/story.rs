@@ -156,9 +156,8 @@ async fn outage(teller: &mut Teller, lab: &Lab, bot: &Bot) -> Result<()> {
         teller.done(&format!("BotDown is {state}"));
     }
 
-    let discord = lab
-        .discord()
-        .of("ops")
+    let inbox = lab.discord().of("ops");
+    let discord = inbox
         .next_where(PATIENCE, "BotDown on Discord", |m| {
             m.is_firing() && m.title().contains("BotDown")
         })
@@ -174,9 +173,8 @@ async fn outage(teller: &mut Teller, lab: &Lab, bot: &Bot) -> Result<()> {
         "the message mentions nobody: {:?}",
         discord.content
     );
-    let slack = lab
-        .slack()
-        .of("ops")
+    let inbox = lab.slack().of("ops");
+    let slack = inbox
         .next_where(PATIENCE, "BotDown on Slack", |m| {
             m.is_firing() && m.title().contains("BotDown")
         })
@@ -224,20 +222,16 @@ async fn recovery(teller: &mut Teller, lab: &Lab, bot: &Bot) -> Result<()> {
     teller.step("The bot recovers");
     bot.control(&json!({ "status": "running", "connected": true, "response_time_ms": 80 }))
         .await?;
-    let discord = lab
-        .discord()
-        .of("ops")
-        .next_where(PATIENCE, "the end of BotDown on Discord", |m| {
-            m.is_resolved() && m.title().contains("BotDown")
-        });
+    let inbox = lab.discord().of("ops");
+    let discord = inbox.next_where(PATIENCE, "the end of BotDown on Discord", |m| {
+        m.is_resolved() && m.title().contains("BotDown")
+    });
     let discord = discord.await?;
     teller.say(&format!("Discord: {}", discord.title()));
-    let slack = lab
-        .slack()
-        .of("ops")
-        .next_where(PATIENCE, "the end of BotDown on Slack", |m| {
-            m.is_resolved() && m.title().contains("BotDown")
-        });
+    let inbox = lab.slack().of("ops");
+    let slack = inbox.next_where(PATIENCE, "the end of BotDown on Slack", |m| {
+        m.is_resolved() && m.title().contains("BotDown")
+    });
     teller.say(&format!("Slack:   {}", slack.await?.title()));
     let told = lab
         .discord()
@@ -263,12 +257,10 @@ async fn deployment(teller: &mut Teller, lab: &Lab) -> Result<()> {
         "kubectl rosey record deployment rosey -n bots --status failed --duration 42s",
     )
     .await?;
-    let discord = lab
-        .discord()
-        .of("ops")
-        .next_where(PATIENCE, "DeploymentFailed on Discord", |m| {
-            m.is_firing() && m.title().contains("DeploymentFailed")
-        });
+    let inbox = lab.discord().of("ops");
+    let discord = inbox.next_where(PATIENCE, "DeploymentFailed on Discord", |m| {
+        m.is_firing() && m.title().contains("DeploymentFailed")
+    });
     let discord = discord.await?;
     teller.say(&format!(
         "Discord: {}\n         {}",
