@@ -1,5 +1,10 @@
 //! `kubectl rosey`: one file per subcommand. What needs no cluster asks for none.
 
+#![allow(
+    clippy::doc_markdown,
+    reason = "clap prints these comments as they stand; backticks would be printed too"
+)]
+
 mod cluster;
 mod crd;
 mod manifest;
@@ -131,9 +136,16 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent_and_every_command_shows_examples() {
         Cli::command().debug_assert();
-        for command in Cli::command().get_subcommands().filter(|c| c.get_name() != "version" && c.get_name() != "record") {
+        for command in Cli::command()
+            .get_subcommands()
+            .filter(|c| c.get_name() != "version" && c.get_name() != "record")
+        {
             let help = command.clone().render_long_help().to_string();
-            assert!(help.contains("Examples:") && help.contains(EXIT_CODES), "{}: {help}", command.get_name());
+            assert!(
+                help.contains("Examples:") && help.contains(EXIT_CODES),
+                "{}: {help}",
+                command.get_name()
+            );
         }
     }
 }

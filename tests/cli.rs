@@ -1,5 +1,7 @@
 //! The command line as people and pipelines meet it: the real binary, its output and its exit codes.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Output, Stdio};
@@ -42,25 +44,42 @@ fn the_definition_in_the_repository_is_the_one_of_the_types() {
     assert!(printed.stdout.len() < 250_000, "{} bytes", printed.stdout.len());
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/crds/roseymonitors.rosey.dev.yaml");
     let kept = std::fs::read_to_string(file).unwrap();
-    assert!(kept == out(&printed), "{file} is not what `kubectl rosey crd` prints; run: make crds");
+    assert!(
+        kept == out(&printed),
+        "{file} is not what `kubectl rosey crd` prints; run: make crds"
+    );
 }
 
 #[test]
 fn a_valid_monitor_passes_quietly_from_a_file_and_from_the_standard_input() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), MINIMAL).unwrap();
-    for output in [rosey(&["validate", file.path().to_str().unwrap()], "", &[]), rosey(&["validate"], MINIMAL, &[]), rosey(&["validate", "-"], MINIMAL, &[])] {
+    for output in [
+        rosey(&["validate", file.path().to_str().unwrap()], "", &[]),
+        rosey(&["validate"], MINIMAL, &[]),
+        rosey(&["validate", "-"], MINIMAL, &[]),
+    ] {
         assert_eq!((output.status.code(), out(&output).as_str()), (Some(0), ""));
     }
 }
 
 #[test]
 fn problems_come_with_file_line_and_field_in_the_order_of_lines() {
-    let broken = MINIMAL.replace("prod", "yes") + "  bot:\n    health: {port: 70000}\n  alerts:\n    packs: [Bot, Bots]\n    interval: 5\n---\nkind: Service\napiVersion: v1\n---\nkind: RoseyMonitor\napiVersion: rosey.dev/v1\n";
+    let broken = MINIMAL.replace("prod", "yes")
+        + "  bot:\n    health: {port: 70000}\n  alerts:\n    packs: [Bot, Bots]\n    interval: 5\n---\nkind: Service\napiVersion: v1\n---\nkind: RoseyMonitor\napiVersion: rosey.dev/v1\n";
     let output = rosey(&["validate"], &broken, &[]);
     assert_eq!(output.status.code(), Some(1));
-    insta::assert_snapshot!(out(&output), @r#""#);
-    assert_eq!(err(&output), "<stdin>:13: Service passed by; only RoseyMonitors are read\n");
+    insta::assert_snapshot!(out(&output), @r#"
+    <stdin>:5: spec.environment: must be text, not true; write it in quotes: "true"
+    <stdin>:8: spec.bot.health.port: 70000 is out of range; write a number from 1 to 65535
+    <stdin>:10: spec.alerts.packs[1]: "Bots" is none of Bot, Storage, Deployments
+    <stdin>:11: spec.alerts.interval: must be text, not 5; write it in quotes: "5"
+    <stdin>:17: apiVersion: "rosey.dev/v1" is not served; write rosey.dev/v1alpha1
+    "#);
+    assert_eq!(
+        err(&output),
+        "<stdin>:13: Service passed by; only RoseyMonitors are read\n"
+    );
 }
 
 #[test]
@@ -75,7 +94,11 @@ fn problems_as_json_are_for_programs() {
 
 #[test]
 fn a_key_that_stands_twice_is_refused() {
-    let output = rosey(&["validate"], &format!("{MINIMAL}  paused: true\n  paused: false\n"), &[]);
+    let output = rosey(
+        &["validate"],
+        &format!("{MINIMAL}  paused: true\n  paused: false\n"),
+        &[],
+    );
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(out(&output), "<stdin>:8: the key paused stands here twice\n");
 }
@@ -87,7 +110,11 @@ fn what_holds_no_monitor_and_what_cannot_be_read_is_an_error() {
         (&["render"], "", "no RoseyMonitor"),
         (&["render", "/nowhere.yaml"], "", "/nowhere.yaml: "),
         (&["render", "--platform", "/nowhere.yaml"], MINIMAL, "/nowhere.yaml: "),
-        (&["render"], &MINIMAL.replace("environment", "enviroment"), "did you mean environment?"),
+        (
+            &["render"],
+            &MINIMAL.replace("environment", "enviroment"),
+            "did you mean environment?",
+        ),
     ] {
         let output = rosey(arguments, input, &[]);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
@@ -114,8 +141,15 @@ fn wrong_usage_is_told_from_refusal_by_its_exit_code() {
 fn a_platform_file_is_read_and_its_mistakes_are_named() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let platform = file.path().to_str().unwrap();
-    std::fs::write(file.path(), "prometheusOperator: 0.93.1\ndefaultObjectLabels: {release: kps}\n").unwrap();
-    assert_eq!(rosey(&["render", "--platform", platform], MINIMAL, &[]).status.code(), Some(0));
+    std::fs::write(
+        file.path(),
+        "prometheusOperator: 0.93.1\ndefaultObjectLabels: {release: kps}\n",
+    )
+    .unwrap();
+    assert_eq!(
+        rosey(&["render", "--platform", platform], MINIMAL, &[]).status.code(),
+        Some(0)
+    );
     std::fs::write(file.path(), "prometheus: 3\n").unwrap();
     let output = rosey(&["render", "--platform", platform], MINIMAL, &[]);
     assert_eq!(output.status.code(), Some(1));
@@ -127,8 +161,12 @@ fn the_same_monitor_is_rendered_to_the_same_bytes_in_yaml_and_to_the_same_object
     let first = rosey(&["render", "-n", "bots"], MINIMAL, &[]);
     assert_eq!(first.status.code(), Some(0), "{}", err(&first));
     assert_eq!(first.stdout, rosey(&["render", "-n", "bots"], MINIMAL, &[]).stdout);
-    let list: Value = serde_json::from_slice(&rosey(&["render", "-n", "bots", "-o", "json"], MINIMAL, &[]).stdout).unwrap();
-    assert_eq!((&list["kind"], &list["apiVersion"]), (&Value::from("List"), &Value::from("v1")));
+    let list: Value =
+        serde_json::from_slice(&rosey(&["render", "-n", "bots", "-o", "json"], MINIMAL, &[]).stdout).unwrap();
+    assert_eq!(
+        (&list["kind"], &list["apiVersion"]),
+        (&Value::from("List"), &Value::from("v1"))
+    );
     let documents: Vec<Value> = serde_saphyr::from_multiple(&out(&first)).unwrap();
     assert_eq!(list["items"], Value::from(documents));
 }
@@ -140,7 +178,11 @@ fn receiver(status: &'static str) -> (String, JoinHandle<(String, Value)>) {
     let thread = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         let request = request(&mut stream);
-        write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+        write!(
+            stream,
+            "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
         request
     });
     (url, thread)
@@ -154,22 +196,40 @@ fn request(stream: &mut TcpStream) -> (String, Value) {
         assert!(read > 0, "the request ended early: {}", String::from_utf8_lossy(&bytes));
         bytes.extend(&chunk[..read]);
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let length = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+        let Some((head, body)) = text.split_once("\r\n\r\n") else {
+            continue;
+        };
+        let length = head
+            .lines()
+            .find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
         if body.len() >= length.unwrap_or(usize::MAX) {
-            return (head.lines().next().unwrap().to_owned(), serde_json::from_str(body).unwrap());
+            return (
+                head.lines().next().unwrap().to_owned(),
+                serde_json::from_str(body).unwrap(),
+            );
         }
     }
 }
 
-const ALERT: [&str; 7] =
-    ["send-alert", "--severity", "critical", "--title", "Bot down", "--message", "@everyone Production bot crashed"];
+const ALERT: [&str; 7] = [
+    "send-alert",
+    "--severity",
+    "critical",
+    "--title",
+    "Bot down",
+    "--message",
+    "@everyone Production bot crashed",
+];
 
 #[test]
 fn an_alert_goes_to_every_channel_of_the_environment() {
     let (discord, discord_got) = receiver("204 No Content");
     let (slack, slack_got) = receiver("200 OK");
-    let output = rosey(&ALERT, "", &[("DISCORD_WEBHOOK_URL", &discord), ("SLACK_WEBHOOK_URL", &slack)]);
+    let output = rosey(
+        &ALERT,
+        "",
+        &[("DISCORD_WEBHOOK_URL", &discord), ("SLACK_WEBHOOK_URL", &slack)],
+    );
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
     assert_eq!(
         out(&output),
@@ -191,8 +251,18 @@ fn an_alert_goes_to_every_channel_of_the_environment() {
 #[test]
 fn one_kind_alone_can_be_asked_for() {
     let (slack, got) = receiver("200 OK");
-    let output = rosey(&[&ALERT[..], &["--slack"]].concat(), "", &[("SLACK_WEBHOOK_URL", &slack), ("DISCORD_WEBHOOK_URL", "http://127.0.0.1:1/")]);
-    assert_eq!((output.status.code(), out(&output).as_str()), (Some(0), "✓ slack: sent\n"));
+    let output = rosey(
+        &[&ALERT[..], &["--slack"]].concat(),
+        "",
+        &[
+            ("SLACK_WEBHOOK_URL", &slack),
+            ("DISCORD_WEBHOOK_URL", "http://127.0.0.1:1/"),
+        ],
+    );
+    assert_eq!(
+        (output.status.code(), out(&output).as_str()),
+        (Some(0), "✓ slack: sent\n")
+    );
     got.join().unwrap();
 }
 
@@ -201,7 +271,11 @@ fn nothing_sent_is_a_failure_and_no_url_is_told() {
     let (refusing, got) = receiver("404 Not Found");
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let nobody = format!("http://{closed}/hooks/t0ken-of-the-channel");
-    let output = rosey(&ALERT, "", &[("DISCORD_WEBHOOK_URL", &refusing), ("SLACK_WEBHOOK_URL", &nobody)]);
+    let output = rosey(
+        &ALERT,
+        "",
+        &[("DISCORD_WEBHOOK_URL", &refusing), ("SLACK_WEBHOOK_URL", &nobody)],
+    );
     assert_eq!(output.status.code(), Some(1));
     got.join().unwrap();
     let said = out(&output) + &err(&output);
@@ -218,7 +292,11 @@ fn a_channel_that_does_not_answer_is_given_up_after_five_seconds() {
     let begun = Instant::now();
     let output = rosey(&ALERT, "", &[("DISCORD_WEBHOOK_URL", &url)]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(out(&output).contains("✗ discord: no answer within 5 s"), "{}", out(&output));
+    assert!(
+        out(&output).contains("✗ discord: no answer within 5 s"),
+        "{}",
+        out(&output)
+    );
     assert!(begun.elapsed() >= Duration::from_secs(5));
 }
 
@@ -256,15 +334,30 @@ fn post_office() -> (u16, JoinHandle<String>) {
 fn e_mail_goes_out_and_never_in_the_clear_unless_that_is_allowed() {
     let email = |port: u16, more: &[(&str, &str)]| {
         let port = port.to_string();
-        let mut environment = vec![("ALERT_EMAIL", "oncall@example.org"), ("SMTP_HOST", "127.0.0.1"), ("SMTP_PORT", port.as_str())];
+        let mut environment = vec![
+            ("ALERT_EMAIL", "oncall@example.org"),
+            ("SMTP_HOST", "127.0.0.1"),
+            ("SMTP_PORT", port.as_str()),
+        ];
         environment.extend(more);
         rosey(&[&ALERT[..], &["--email"]].concat(), "", &environment)
     };
     let (port, heard) = post_office();
-    let output = email(port, &[("SMTP_REQUIRE_TLS", "false"), ("SMTP_FROM", "alerts@example.org")]);
-    assert_eq!((output.status.code(), out(&output).as_str()), (Some(0), "✓ email: sent\n"));
+    let output = email(
+        port,
+        &[("SMTP_REQUIRE_TLS", "false"), ("SMTP_FROM", "alerts@example.org")],
+    );
+    assert_eq!(
+        (output.status.code(), out(&output).as_str()),
+        (Some(0), "✓ email: sent\n")
+    );
     let heard = heard.join().unwrap();
-    for part in ["MAIL FROM:<alerts@example.org>", "RCPT TO:<oncall@example.org>", "Subject: [CRITICAL] Bot down", "Production bot crashed"] {
+    for part in [
+        "MAIL FROM:<alerts@example.org>",
+        "RCPT TO:<oncall@example.org>",
+        "Subject: [CRITICAL] Bot down",
+        "Production bot crashed",
+    ] {
         assert!(heard.contains(part), "{part}: {heard}");
     }
 

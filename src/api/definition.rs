@@ -22,7 +22,10 @@ pub fn crd() -> CustomResourceDefinition {
         if let Some(schema) = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut()) {
             simplify(schema);
             schema.title = None;
-            for (path, complete) in [(&["spec", "selector"][..], selector as fn(&mut _)), (&["spec", "exporter", "resources"], resources)] {
+            for (path, complete) in [
+                (&["spec", "selector"][..], selector as fn(&mut _)),
+                (&["spec", "exporter", "resources"], resources),
+            ] {
                 path.iter().copied().try_fold(&mut *schema, field).map(complete);
             }
         }
@@ -34,7 +37,10 @@ pub fn crd() -> CustomResourceDefinition {
 pub(super) fn schema() -> &'static JSONSchemaProps {
     static SCHEMA: LazyLock<JSONSchemaProps> = LazyLock::new(|| {
         let version = crd().spec.versions.into_iter().next();
-        version.and_then(|v| v.schema).and_then(|s| s.open_api_v3_schema).unwrap_or_default()
+        version
+            .and_then(|v| v.schema)
+            .and_then(|s| s.open_api_v3_schema)
+            .unwrap_or_default()
     });
     &SCHEMA
 }
@@ -49,7 +55,12 @@ fn children(schema: &mut JSONSchemaProps) -> impl Iterator<Item = &mut JSONSchem
         Some(JSONSchemaPropsOrBool::Schema(additional)) => Some(&mut **additional),
         _ => None,
     };
-    schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).chain(items).chain(additional)
+    schema
+        .properties
+        .iter_mut()
+        .flat_map(|properties| properties.values_mut())
+        .chain(items)
+        .chain(additional)
 }
 
 fn field<'a>(schema: &'a mut JSONSchemaProps, name: &str) -> Option<&'a mut JSONSchemaProps> {
@@ -83,7 +94,9 @@ fn selector(schema: &mut JSONSchemaProps) {
             value.pattern = Some(LABEL_VALUE.into());
         });
     }
-    let Some(expressions) = field(schema, "matchExpressions") else { return };
+    let Some(expressions) = field(schema, "matchExpressions") else {
+        return;
+    };
     expressions.description = Some("Further conditions on a pod's labels; all of them must hold.".into());
     expressions.max_items = Some(32);
     expressions.x_kubernetes_list_type = Some("atomic".into());
@@ -96,7 +109,11 @@ fn selector(schema: &mut JSONSchemaProps) {
         }
         if let Some(operator) = field(expression, "operator") {
             operator.description = Some("How the label and the values relate.".into());
-            operator.enum_ = Some(["In", "NotIn", "Exists", "DoesNotExist"].map(|name| JSON(name.into())).into());
+            operator.enum_ = Some(
+                ["In", "NotIn", "Exists", "DoesNotExist"]
+                    .map(|name| JSON(name.into()))
+                    .into(),
+            );
         }
         if let Some(values) = field(expression, "values") {
             values.description = Some("Values for `In` and `NotIn`; none for `Exists` and `DoesNotExist`.".into());
@@ -116,8 +133,14 @@ fn resources(schema: &mut JSONSchemaProps) {
         properties.remove("claims");
     }
     for (name, description) in [
-        ("limits", "The most that the sidecar may use. Example: `{memory: 32Mi}`."),
-        ("requests", "What is set aside for the sidecar. Example: `{cpu: 5m, memory: 8Mi}`."),
+        (
+            "limits",
+            "The most that the sidecar may use. Example: `{memory: 32Mi}`.",
+        ),
+        (
+            "requests",
+            "What is set aside for the sidecar. Example: `{cpu: 5m, memory: 8Mi}`.",
+        ),
     ] {
         let Some(amounts) = field(schema, name) else { continue };
         amounts.description = Some(description.into());
@@ -149,7 +172,10 @@ mod tests {
         let mut fields = 0;
         walk(&mut schema().clone(), "", &mut |path, schema| {
             fields += 1;
-            let described = schema.description.as_deref().is_some_and(|text| text.len() > 5 && text.ends_with('.'));
+            let described = schema
+                .description
+                .as_deref()
+                .is_some_and(|text| text.len() > 5 && text.ends_with('.'));
             assert!(described || path.ends_with("[]"), "{path}: {:?}", schema.description);
         });
         assert!(fields > 100, "only {fields} fields were seen");
@@ -159,7 +185,10 @@ mod tests {
     fn embedded_kubernetes_types_are_completed() {
         let mut schema = schema().clone();
         let mut at = |path: &[&str]| path.iter().copied().try_fold(&mut schema, field).unwrap().clone();
-        assert_eq!(at(&["spec", "selector"]).x_kubernetes_map_type.as_deref(), Some("atomic"));
+        assert_eq!(
+            at(&["spec", "selector"]).x_kubernetes_map_type.as_deref(),
+            Some("atomic")
+        );
         assert_eq!(at(&["spec", "selector", "matchExpressions"]).max_items, Some(32));
         let resources = at(&["spec", "exporter", "resources"]).properties.unwrap();
         assert_eq!(resources.into_keys().collect::<Vec<_>>(), ["limits", "requests"]);
@@ -169,7 +198,11 @@ mod tests {
     fn the_schema_is_bounded_and_free_of_noise() {
         walk(&mut schema().clone(), "", &mut |path, schema| {
             assert_eq!(schema.nullable, None, "{path}");
-            assert!(matches!(schema.format.as_deref(), None | Some("date-time")), "{path}: {:?}", schema.format);
+            assert!(
+                matches!(schema.format.as_deref(), None | Some("date-time")),
+                "{path}: {:?}",
+                schema.format
+            );
             if path.starts_with(".spec") && schema.type_.as_deref() == Some("array") {
                 assert!(schema.max_items.is_some(), "{path} has no maxItems");
             }

@@ -32,7 +32,10 @@ impl Cluster {
         let mut config = self.config().await?;
         config.connect_timeout = Some(Duration::from_secs(10));
         config.read_timeout = Some(Duration::from_secs(30));
-        let namespace = self.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+        let namespace = self
+            .namespace
+            .clone()
+            .unwrap_or_else(|| config.default_namespace.clone());
         let client = Client::try_from(config).map_err(|error| Error::Kubeconfig(error.to_string()))?;
         Ok((client, namespace))
     }
@@ -46,8 +49,13 @@ impl Cluster {
             Some(file) => Kubeconfig::read_from(file),
             None => Kubeconfig::read(),
         };
-        let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
-        Config::from_custom_kubeconfig(file.map_err(|error| unusable(&error))?, &options).await.map_err(|error| unusable(&error))
+        let options = KubeConfigOptions {
+            context: self.context.clone(),
+            ..KubeConfigOptions::default()
+        };
+        Config::from_custom_kubeconfig(file.map_err(|error| unusable(&error))?, &options)
+            .await
+            .map_err(|error| unusable(&error))
     }
 }
 
@@ -59,7 +67,10 @@ pub(super) fn api_error(what: &str, right: &str, error: &kube::Error) -> Error {
         kube::Error::Api(status) => status.message.clone(),
         other => chain(other),
     };
-    Error::Api { what: what.to_owned(), reason }
+    Error::Api {
+        what: what.to_owned(),
+        reason,
+    }
 }
 
 /// An error with its causes: the outermost alone often says no more than that something failed.

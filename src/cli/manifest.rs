@@ -1,17 +1,19 @@
 //! Files of manifests: which monitors they hold, and on which line each field stands.
 
+mod node;
+
 use std::collections::HashSet;
 use std::fmt;
 use std::io::{IsTerminal, Read};
 
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::Serialize;
-use serde_json::{Number, Value};
 
 use super::{Error, note};
 use crate::api::schema::admit;
 use crate::api::{GROUP, RoseyMonitor};
 use crate::plan::{Plan, Platform, plan};
+pub(super) use node::whole;
+use node::{Content, Node};
 
 /// The version of the resource that is served.
 pub(super) const VERSION: &str = "v1alpha1";
@@ -83,7 +85,12 @@ impl Manifest {
         }
         let mut findings: Vec<_> = wrong
             .into_iter()
-            .map(|(field, message)| Finding { file: self.file.clone(), line: self.node.line_of(&field), field, message })
+            .map(|(field, message)| Finding {
+                file: self.file.clone(),
+                line: self.node.line_of(&field),
+                field,
+                message,
+            })
             .collect();
         findings.sort_by_key(|finding| finding.line);
         Err(findings)
@@ -104,9 +111,17 @@ pub(super) fn read(files: &[String]) -> Result<Found, Error> {
         let (name, text) = if file == "-" {
             ("<stdin>", text(std::io::stdin().lock()))
         } else {
-            (file.as_str(), std::fs::File::open(file).map_err(|error| error.to_string()).and_then(text))
+            (
+                file.as_str(),
+                std::fs::File::open(file)
+                    .map_err(|error| error.to_string())
+                    .and_then(text),
+            )
         };
-        let text = text.map_err(|reason| Error::File { file: name.to_owned(), reason })?;
+        let text = text.map_err(|reason| Error::File {
+            file: name.to_owned(),
+            reason,
+        })?;
         found.documents(name, &text);
     }
     Ok(found)
@@ -115,7 +130,10 @@ pub(super) fn read(files: &[String]) -> Result<Found, Error> {
 /// Reads a whole file as text, as far as it is text and of a sensible size.
 pub(super) fn text(source: impl Read) -> Result<String, String> {
     let mut text = String::new();
-    let read = source.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(|error| error.to_string())?;
+    let read = source
+        .take(MAX_BYTES + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| error.to_string())?;
     if u64::try_from(read).is_ok_and(|read| read > MAX_BYTES) {
         return Err(format!("is larger than {} MiB; that is no manifest", MAX_BYTES >> 20));
     }
@@ -127,7 +145,10 @@ impl Found {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let (mut document, mut first) = (String::new(), 0);
         for (n, line) in (0u64..).zip(text.split_inclusive('\n')) {
-            if let Some(rest) = line.strip_prefix("---").filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n'])) {
+            if let Some(rest) = line
+                .strip_prefix("---")
+                .filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+            {
                 self.document(file, &document, first);
                 (document, first) = (format!("   {rest}"), n);
             } else {
@@ -152,11 +173,16 @@ impl Found {
             Err(error) => {
                 let line = error.location().map_or(1, |location| location.line().max(1)) + first;
                 let message = match error.without_snippet() {
-                    serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => format!("the key {key} stands here twice"),
+                    serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
+                        format!("the key {key} stands here twice")
+                    }
                     other => {
                         let text = other.to_string();
                         // The position is said already, counted from the file's beginning.
-                        format!("is not YAML as kubectl reads it: {}", text.split(" at line ").next().unwrap_or_default())
+                        format!(
+                            "is not YAML as kubectl reads it: {}",
+                            text.split(" at line ").next().unwrap_or_default()
+                        )
                     }
                 };
                 self.refuse(file, line, "", message);
@@ -170,198 +196,64 @@ impl Found {
         match (kind, api_version) {
             (Some("List" | "RoseyMonitorList"), _) => {
                 if let Content::Map(entries) = node.content
-                    && let Some((_, Node { content: Content::List(items), .. })) =
-                        entries.into_iter().find(|(key, _)| key.name == "items")
+                    && let Some((
+                        _,
+                        Node {
+                            content: Content::List(items),
+                            ..
+                        },
+                    )) = entries.into_iter().find(|(key, _)| key.name == "items")
                 {
-                    items.into_iter().for_each(|item| self.object(file, item));
+                    for item in items {
+                        self.object(file, item);
+                    }
                 }
             }
             (Some(KIND), Some(version)) if version == served => {
-                self.monitors.push(Manifest { file: file.to_owned(), node });
+                self.monitors.push(Manifest {
+                    file: file.to_owned(),
+                    node,
+                });
             }
             (Some(KIND), version) => {
-                let version = version.map_or_else(|| "is missing".into(), |version| format!("\"{version}\" is not served"));
-                self.refuse(file, node.line_of("apiVersion"), "apiVersion", format!("{version}; write {served}"));
+                let version =
+                    version.map_or_else(|| "is missing".into(), |version| format!("\"{version}\" is not served"));
+                self.refuse(
+                    file,
+                    node.line_of("apiVersion"),
+                    "apiVersion",
+                    format!("{version}; write {served}"),
+                );
             }
             (Some(kind), Some(version)) if version.split('/').next() == Some(GROUP) => {
-                self.refuse(file, node.line_of("kind"), "kind", format!("\"{kind}\" is not served; write {KIND}"));
+                self.refuse(
+                    file,
+                    node.line_of("kind"),
+                    "kind",
+                    format!("\"{kind}\" is not served; write {KIND}"),
+                );
             }
-            (Some(kind), Some(_)) => note(&format!("{file}:{}: {kind} passed by; only {KIND}s are read", node.line)),
-            (None, _) => self.refuse(file, node.line, "kind", format!("is missing; a monitor has kind {KIND}")),
+            (Some(kind), Some(_)) => note(&format!(
+                "{file}:{}: {kind} passed by; only {KIND}s are read",
+                node.line
+            )),
+            (None, _) => self.refuse(
+                file,
+                node.line,
+                "kind",
+                format!("is missing; a monitor has kind {KIND}"),
+            ),
             (_, None) => self.refuse(file, node.line, "apiVersion", "is missing".into()),
         }
     }
 
     fn refuse(&mut self, file: &str, line: u64, field: &str, message: String) {
-        self.findings.push(Finding { file: file.to_owned(), line, field: field.to_owned(), message });
-    }
-}
-
-/// A YAML node and the line on which it stands.
-#[derive(Debug)]
-struct Node {
-    line: u64,
-    content: Content,
-}
-
-#[derive(Debug)]
-enum Content {
-    Scalar(Value),
-    List(Vec<Node>),
-    Map(Vec<(Key, Node)>),
-}
-
-#[derive(Debug)]
-struct Key {
-    line: u64,
-    name: String,
-}
-
-impl Node {
-    fn text(&self, name: &str) -> Option<&str> {
-        let Content::Map(entries) = &self.content else { return None };
-        match &entries.iter().find(|(key, _)| key.name == name)?.1.content {
-            Content::Scalar(Value::String(text)) => Some(text),
-            _ => None,
-        }
-    }
-
-    fn move_down(&mut self, lines: u64) {
-        self.line += lines;
-        match &mut self.content {
-            Content::Scalar(_) => {}
-            Content::List(items) => items.iter_mut().for_each(|item| item.move_down(lines)),
-            Content::Map(entries) => {
-                for (key, value) in entries {
-                    key.line += lines;
-                    value.move_down(lines);
-                }
-            }
-        }
-    }
-
-    fn to_json(&self) -> Value {
-        match &self.content {
-            Content::Scalar(value) => value.clone(),
-            Content::List(items) => items.iter().map(Self::to_json).collect(),
-            Content::Map(entries) => entries.iter().map(|(key, value)| (key.name.clone(), value.to_json())).collect(),
-        }
-    }
-
-    /// The line of a field, or of what is nearest above it.
-    fn line_of(&self, path: &str) -> u64 {
-        let (mut node, mut rest, mut line) = (self, path, self.line);
-        while !rest.is_empty() {
-            let step = match &node.content {
-                Content::Scalar(_) => None,
-                Content::List(items) => rest
-                    .strip_prefix('[')
-                    .and_then(|rest| rest.split_once(']'))
-                    .and_then(|(n, rest)| items.get(n.parse::<usize>().ok()?).map(|item| (item.line, item, rest))),
-                // Names may have dots in them, so the longest that fits is meant.
-                Content::Map(entries) => entries
-                    .iter()
-                    .filter_map(|(key, value)| Some((key, value, after(rest, &key.name)?)))
-                    .max_by_key(|(key, ..)| key.name.len())
-                    .map(|(key, value, rest)| (key.line, value, rest)),
-            };
-            let Some(step) = step else { break };
-            (line, node, rest) = step;
-        }
-        line
-    }
-}
-
-/// What is left of a path once it has gone through `name`, written `.name`, `name` or `[name]`.
-fn after<'a>(path: &'a str, name: &str) -> Option<&'a str> {
-    let plain = path.strip_prefix('.').unwrap_or(path).strip_prefix(name);
-    plain
-        .filter(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-        .or_else(|| path.strip_prefix('[')?.strip_prefix(name)?.strip_prefix(']'))
-}
-
-impl<'de> Deserialize<'de> for Node {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let spanned = serde_saphyr::Spanned::<Content>::deserialize(deserializer)?;
-        Ok(Self { line: spanned.referenced.line(), content: spanned.value })
-    }
-}
-
-impl<'de> Deserialize<'de> for Content {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ContentVisitor)
-    }
-}
-
-/// A number without a fraction is a whole number, as it is once kubectl has made JSON of it.
-pub(super) fn whole(number: f64) -> Option<i64> {
-    let text = (number.fract() == 0.0 && number.abs() < 1e15).then(|| format!("{number:.0}"))?;
-    text.parse().ok()
-}
-
-struct ContentVisitor;
-
-impl<'de> Visitor<'de> for ContentVisitor {
-    type Value = Content;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a YAML node")
-    }
-
-    fn visit_unit<E>(self) -> Result<Content, E> {
-        Ok(Content::Scalar(Value::Null))
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Content, E> {
-        Ok(Content::Scalar(value.into()))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Content, E> {
-        Ok(Content::Scalar(value.into()))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Content, E> {
-        Ok(Content::Scalar(value.into()))
-    }
-
-    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Content, E> {
-        if let Some(whole) = whole(value) {
-            return Ok(Content::Scalar(whole.into()));
-        }
-        let number = Number::from_f64(value).ok_or_else(|| E::custom("a number must be finite"))?;
-        Ok(Content::Scalar(Value::Number(number)))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Content, E> {
-        Ok(Content::Scalar(value.into()))
-    }
-
-    fn visit_string<E>(self, value: String) -> Result<Content, E> {
-        Ok(Content::Scalar(value.into()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Content, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = list.next_element()? {
-            items.push(item);
-        }
-        Ok(Content::List(items))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Content, A::Error> {
-        let (mut entries, mut seen) = (Vec::new(), HashSet::new());
-        while let Some(key) = map.next_key::<Node>()? {
-            let name = match key.content {
-                Content::Scalar(Value::String(name)) => name,
-                Content::Scalar(other) => other.to_string(),
-                Content::List(_) | Content::Map(_) => return Err(de::Error::custom("a key must be text")),
-            };
-            if !seen.insert(name.clone()) {
-                return Err(de::Error::custom(format!("the key {name:?} stands here twice")));
-            }
-            entries.push((Key { line: key.line, name }, map.next_value()?));
-        }
-        Ok(Content::Map(entries))
+        self.findings.push(Finding {
+            file: file.to_owned(),
+            line,
+            field: field.to_owned(),
+            message,
+        });
     }
 }
 
@@ -384,9 +276,8 @@ mod tests {
             "# a comment\n---\nkind: Service\napiVersion: v1\n--- # another\n{HEAD}metadata: {{name: rosey}}\nspec:\n  objectLabels:\n    app.kubernetes.io/name: x\n    a: y\n  alerts:\n    overrides:\n    - alert: A\n    - alert: B\n      levels:\n      - {{severity: info,\n         threshold: 3 bananas}}\n"
         );
         let node = one(&text);
-        let line = |wanted: &str| {
-            1 + u64::try_from(text.lines().position(|line| line.contains(wanted)).unwrap()).unwrap()
-        };
+        let line =
+            |wanted: &str| 1 + u64::try_from(text.lines().position(|line| line.contains(wanted)).unwrap()).unwrap();
         for (path, wanted) in [
             ("metadata.name", "name: rosey"),
             ("spec.objectLabels[app.kubernetes.io/name]", "app.kubernetes"),
@@ -404,7 +295,9 @@ mod tests {
 
     #[test]
     fn yaml_means_what_it_means_to_kubectl() {
-        let node = one(&format!("{HEAD}a: yes\nb: 010\nc: 1e3\nd: \"yes\"\n8000: x\ne: &x [1]\nf: *x\n"));
+        let node = one(&format!(
+            "{HEAD}a: yes\nb: 010\nc: 1e3\nd: \"yes\"\n8000: x\ne: &x [1]\nf: *x\n"
+        ));
         let json = node.to_json();
         assert_eq!(json["a"], true);
         assert_eq!(json["b"], 8);
@@ -419,18 +312,25 @@ mod tests {
         let said = |text: &str| {
             let mut found = Found::default();
             found.documents("t", text);
-            found.findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+            found
+                .findings
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("\n")
         };
-        insta::assert_snapshot!([
-            said("a: 1\nb: [\n"),
-            said(&format!("{HEAD}spec:\n  a: 1\n  a: 2\n")),
-            said("\n\nspec: {}\n"),
-            said("apiVersion: rosey.dev/v1\nkind: RoseyMonitor\n"),
-            said("kind: RoseyMonitors\napiVersion: rosey.dev/v1alpha1\n"),
-            said("- a\n"),
-            said(&format!("a: &a [x, x]\nb: &b [{}]\n", "*a, ".repeat(2000))),
-        ]
-        .join("\n"));
+        insta::assert_snapshot!(
+            [
+                said("a: 1\nb: [\n"),
+                said(&format!("{HEAD}spec:\n  a: 1\n  a: 2\n")),
+                said("\n\nspec: {}\n"),
+                said("apiVersion: rosey.dev/v1\nkind: RoseyMonitor\n"),
+                said("kind: RoseyMonitors\napiVersion: rosey.dev/v1alpha1\n"),
+                said("- a\n"),
+                said(&format!("a: &a [x, x]\nb: &b [{}]\n", "*a, ".repeat(2000))),
+            ]
+            .join("\n")
+        );
     }
 
     #[test]

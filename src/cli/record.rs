@@ -76,7 +76,10 @@ enum Status {
 }
 
 fn duration(text: &str) -> Result<SignedDuration, String> {
-    let seconds = text.bytes().all(|b| b.is_ascii_digit() || b == b'.').then(|| format!("{text}s"));
+    let seconds = text
+        .bytes()
+        .all(|b| b.is_ascii_digit() || b == b'.')
+        .then(|| format!("{text}s"));
     let length: SignedDuration = seconds
         .as_deref()
         .unwrap_or(text)
@@ -97,7 +100,10 @@ impl Record {
         let (client, namespace) = what.cluster.connect().await?;
         let api: Api<RoseyMonitor> = Api::namespaced(client, &namespace);
         let subject = format!("roseymonitor {namespace}/{}", what.monitor);
-        let counts = write(&api, &what.monitor, &subject, |counts| add(counts, status, what.duration)).await?;
+        let counts = write(&api, &what.monitor, &subject, |counts| {
+            add(counts, status, what.duration);
+        })
+        .await?;
         print(&format!(
             "{subject}: {} recorded; {} succeeded, {} failed, {} rolled back so far\n",
             if status.is_some() { "deployment" } else { "rollback" },
@@ -114,11 +120,17 @@ async fn write(
     subject: &str,
     change: impl Fn(&mut Deployments),
 ) -> Result<Deployments, Error> {
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+    let params = PatchParams {
+        field_manager: Some(FIELD_MANAGER.into()),
+        ..PatchParams::default()
+    };
     let failed = |error| api_error(subject, RIGHT, &error);
     for attempt in 0..ATTEMPTS {
         // An empty patch answers with the object as it is, and needs no right to read.
-        let current = api.patch_status(name, &params, &Patch::Merge(json!({}))).await.map_err(failed)?;
+        let current = api
+            .patch_status(name, &params, &Patch::Merge(json!({})))
+            .await
+            .map_err(failed)?;
         let mut counts = current.status.and_then(|status| status.deployments).unwrap_or_default();
         change(&mut counts);
         let patch = json!({
@@ -135,7 +147,10 @@ async fn write(
             Err(error) => return Err(failed(error)),
         }
     }
-    Err(Error::Api { what: subject.into(), reason: format!("changed by others {ATTEMPTS} times in a row; try again") })
+    Err(Error::Api {
+        what: subject.into(),
+        reason: format!("changed by others {ATTEMPTS} times in a row; try again"),
+    })
 }
 
 fn add(counts: &mut Deployments, status: Option<Status>, length: SignedDuration) {
@@ -158,7 +173,10 @@ fn add(counts: &mut Deployments, status: Option<Status>, length: SignedDuration)
 fn observe(histogram: &mut Durations, length: SignedDuration) {
     if histogram.buckets.len() != DURATION_BUCKETS.len() {
         // Counted with other bounds: begin anew, as a counter does when its process restarts.
-        *histogram = Durations { buckets: vec![0; DURATION_BUCKETS.len()], ..Durations::default() };
+        *histogram = Durations {
+            buckets: vec![0; DURATION_BUCKETS.len()],
+            ..Durations::default()
+        };
     }
     let seconds = length.as_secs_f64();
     for (count, bound) in histogram.buckets.iter_mut().zip(DURATION_BUCKETS) {
@@ -175,7 +193,15 @@ mod tests {
 
     #[test]
     fn durations_are_seconds_or_have_units() {
-        for (text, milliseconds) in [("42", 42_000), ("42s", 42_000), ("2m30s", 150_000), ("1.5s", 1_500), ("1.5", 1_500), ("1h", 3_600_000), ("0", 0)] {
+        for (text, milliseconds) in [
+            ("42", 42_000),
+            ("42s", 42_000),
+            ("2m30s", 150_000),
+            ("1.5s", 1_500),
+            ("1.5", 1_500),
+            ("1h", 3_600_000),
+            ("0", 0),
+        ] {
             assert_eq!(duration(text).map(|d| d.as_millis()), Ok(milliseconds), "{text}");
         }
         for text in ["", "-5s", "soon", "241h", "1.2.3", "5 parsecs"] {

@@ -45,13 +45,20 @@ impl Place {
     }
 
     pub(super) fn platform(&self) -> Result<Platform, Error> {
-        let Some(file) = &self.platform else { return Ok(Platform::default()) };
-        let text = std::fs::File::open(file).map_err(|error| error.to_string()).and_then(manifest::text);
+        let Some(file) = &self.platform else {
+            return Ok(Platform::default());
+        };
+        let text = std::fs::File::open(file)
+            .map_err(|error| error.to_string())
+            .and_then(manifest::text);
         let options = serde_saphyr::options! { with_snippet: false };
         text.and_then(|text| {
             serde_saphyr::from_str_with_options(&text, options).map_err(|error| error.without_snippet().to_string())
         })
-        .map_err(|reason| Error::File { file: file.clone(), reason })
+        .map_err(|reason| Error::File {
+            file: file.clone(),
+            reason,
+        })
     }
 }
 
@@ -66,19 +73,26 @@ impl Render {
         for monitor in &found.monitors {
             match monitor.plan(self.place.namespace(), &platform) {
                 Ok((_, plan)) => {
-                    plan.report.warnings.iter().for_each(|warning| note(&format!("{}: warning: {warning}", monitor.file)));
+                    plan.report
+                        .warnings
+                        .iter()
+                        .for_each(|warning| note(&format!("{}: warning: {warning}", monitor.file)));
                     objects.extend(plan.objects.into_iter().map(|object| object.json));
                 }
                 Err(wrong) => findings.extend(wrong),
             }
         }
-        findings.iter().for_each(|finding| note(&finding.to_string()));
+        for finding in &findings {
+            note(&finding.to_string());
+        }
         if !findings.is_empty() {
             return Ok(Verdict::Refused);
         }
         match self.output {
             Format::Yaml => print(&documents(&objects)?),
-            Format::Json => print(&super::json(&json!({"apiVersion": "v1", "kind": "List", "items": objects}))?),
+            Format::Json => print(&super::json(
+                &json!({"apiVersion": "v1", "kind": "List", "items": objects}),
+            )?),
         }
     }
 }

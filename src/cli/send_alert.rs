@@ -30,6 +30,7 @@ use target::Named;
 
 Exit codes: 0 done; 1 refused or failed; 2 wrong usage."
 )]
+#[allow(clippy::struct_excessive_bools, reason = "one flag for each kind of channel; clap lets only one be given")]
 pub(super) struct SendAlert {
     /// How urgent it is.
     #[arg(long, value_enum, default_value = "warning")]
@@ -76,14 +77,23 @@ enum Kind {
 }
 
 fn said(text: &str) -> Result<String, String> {
-    if text.trim().is_empty() { Err("must not be empty".into()) } else { Ok(text.into()) }
+    if text.trim().is_empty() {
+        Err("must not be empty".into())
+    } else {
+        Ok(text.into())
+    }
 }
 
 impl SendAlert {
     pub(super) async fn run(&self) -> Result<Verdict, Error> {
-        let only = [(self.discord, Kind::Discord), (self.slack, Kind::Slack), (self.webhook, Kind::Webhook), (self.email, Kind::Email)]
-            .into_iter()
-            .find_map(|(asked, kind)| asked.then_some(kind));
+        let only = [
+            (self.discord, Kind::Discord),
+            (self.slack, Kind::Slack),
+            (self.webhook, Kind::Webhook),
+            (self.email, Kind::Email),
+        ]
+        .into_iter()
+        .find_map(|(asked, kind)| asked.then_some(kind));
         let channels = match &self.monitor {
             Some(monitor) => {
                 let (client, namespace) = self.cluster.connect().await?;
@@ -92,7 +102,10 @@ impl SendAlert {
             None => target::of_environment(only, |name| std::env::var(name).ok()),
         };
         if channels.is_empty() {
-            return Err(Error::Api { what: "nothing sent".into(), reason: "there is no such channel".into() });
+            return Err(Error::Api {
+                what: "nothing sent".into(),
+                reason: "there is no such channel".into(),
+            });
         }
         let message = Message::new(self.severity, &self.title, &self.message, jiff::Timestamp::now());
         let sender = Sender::new()?;
@@ -112,6 +125,10 @@ impl SendAlert {
             Err(reason) => format!("✗ {name}: {reason}\n"),
         });
         print(&lines.collect::<String>())?;
-        Ok(if results.iter().any(|(_, result)| result.is_ok()) { Verdict::Done } else { Verdict::Refused })
+        Ok(if results.iter().any(|(_, result)| result.is_ok()) {
+            Verdict::Done
+        } else {
+            Verdict::Refused
+        })
     }
 }

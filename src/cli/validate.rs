@@ -45,7 +45,10 @@ impl Validate {
         for monitor in &found.monitors {
             match monitor.plan(self.place.namespace(), &platform) {
                 Ok((_, plan)) => warnings.extend(
-                    plan.report.warnings.into_iter().map(|message| json!({"file": monitor.file, "message": message})),
+                    plan.report
+                        .warnings
+                        .into_iter()
+                        .map(|message| json!({"file": monitor.file, "message": message})),
                 ),
                 Err(wrong) => problems.extend(wrong),
             }
@@ -59,13 +62,21 @@ impl Validate {
             Output::Yaml => print(&super::yaml(&report)?)?,
             Output::Text => {
                 for warning in &warnings {
-                    note(&format!("{}: warning: {}", text(&warning["file"]), text(&warning["message"])));
+                    note(&format!(
+                        "{}: warning: {}",
+                        text(&warning["file"]),
+                        text(&warning["message"])
+                    ));
                 }
                 let lines: Vec<_> = problems.iter().map(|problem| format!("{problem}\n")).collect();
                 print(&lines.concat())?
             }
         };
-        Ok(if problems.is_empty() { Verdict::Done } else { Verdict::Refused })
+        Ok(if problems.is_empty() {
+            Verdict::Done
+        } else {
+            Verdict::Refused
+        })
     }
 
     /// Where a file stands among those named.

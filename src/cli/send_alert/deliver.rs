@@ -27,7 +27,10 @@ impl Sender {
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("kubectl-rosey/", env!("CARGO_PKG_VERSION")))
             .build();
-        client.map(Self).map_err(|error| Error::Api { what: "HTTP client".into(), reason: chain(&error) })
+        client.map(Self).map_err(|error| Error::Api {
+            what: "HTTP client".into(),
+            reason: chain(&error),
+        })
     }
 
     /// Sends one message to one channel.
@@ -37,7 +40,12 @@ impl Sender {
     pub(super) async fn send(&self, target: &Target, message: &Message) -> Result<(), String> {
         match target {
             Target::Discord(url) => self.post(url, &message.discord()).await,
-            Target::Slack { url, channel, username, icon_emoji } => {
+            Target::Slack {
+                url,
+                channel,
+                username,
+                icon_emoji,
+            } => {
                 let mut body = message.slack();
                 for (field, value) in [("channel", channel), ("username", username), ("icon_emoji", icon_emoji)] {
                     if let Some(value) = value {
@@ -47,18 +55,26 @@ impl Sender {
                 self.post(url, &body).await
             }
             Target::Webhook { url, receiver } => self.post(url, &message.webhook(receiver)).await,
-            Target::Email(mail) => {
-                tokio::time::timeout(TIMEOUT, post_mail(mail, message)).await.unwrap_or_else(|_| Err(late()))
-            }
+            Target::Email(mail) => tokio::time::timeout(TIMEOUT, post_mail(mail, message))
+                .await
+                .unwrap_or_else(|_| Err(late())),
         }
     }
 
     async fn post(&self, url: &Url, body: &Value) -> Result<(), String> {
         let answer = self.0.post(url.clone()).json(body).send().await.map_err(|error| {
-            if error.is_timeout() { late() } else { chain(&error.without_url()) }
+            if error.is_timeout() {
+                late()
+            } else {
+                chain(&error.without_url())
+            }
         })?;
         let status = answer.status();
-        if status.is_success() { Ok(()) } else { Err(format!("refused with HTTP status {status}")) }
+        if status.is_success() {
+            Ok(())
+        } else {
+            Err(format!("refused with HTTP status {status}"))
+        }
     }
 }
 
@@ -68,10 +84,15 @@ fn late() -> String {
 
 async fn post_mail(mail: &Mail, message: &Message) -> Result<(), String> {
     let mailbox = |address: &str| {
-        address.parse::<Mailbox>().map_err(|_| format!("{address:?} is no e-mail address"))
+        address
+            .parse::<Mailbox>()
+            .map_err(|_| format!("{address:?} is no e-mail address"))
     };
     let (subject, text) = message.email();
-    let mut letter = lettre::Message::builder().from(mailbox(&mail.from)?).subject(subject).header(ContentType::TEXT_PLAIN);
+    let mut letter = lettre::Message::builder()
+        .from(mailbox(&mail.from)?)
+        .subject(subject)
+        .header(ContentType::TEXT_PLAIN);
     for to in &mail.to {
         letter = letter.to(mailbox(to)?);
     }
@@ -92,5 +113,10 @@ async fn post_mail(mail: &Mail, message: &Message) -> Result<(), String> {
     if let Some((user, password)) = &mail.login {
         transport = transport.credentials(Credentials::new(user.clone(), password.clone()));
     }
-    transport.build().send(letter).await.map(drop).map_err(|error| chain(&error))
+    transport
+        .build()
+        .send(letter)
+        .await
+        .map(drop)
+        .map_err(|error| chain(&error))
 }

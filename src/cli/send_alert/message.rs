@@ -60,8 +60,15 @@ impl Severity {
 impl Message {
     pub(super) fn new(severity: Severity, title: &str, body: &str, time: Timestamp) -> Self {
         // A title is one line everywhere; in an e-mail it is a header.
-        let title = title.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
-        Self { severity, title: title.collect::<Vec<_>>().join(" "), body: body.trim().to_owned(), time }
+        let title = title
+            .split(|c: char| c.is_whitespace() || c.is_control())
+            .filter(|word| !word.is_empty());
+        Self {
+            severity,
+            title: title.collect::<Vec<_>>().join(" "),
+            body: body.trim().to_owned(),
+            time,
+        }
     }
 
     fn severity(&self) -> String {
@@ -134,7 +141,12 @@ impl Message {
     /// Subject and text of an e-mail.
     pub(super) fn email(&self) -> (String, String) {
         let subject = format!("[{}] {}", self.severity(), cut(&self.title, 256));
-        let text = format!("{}\r\n\r\nSeverity: {}\r\nTime: {}\r\n\r\n{FOOTER}\r\n", self.body, self.severity(), self.time());
+        let text = format!(
+            "{}\r\n\r\nSeverity: {}\r\nTime: {}\r\n\r\n{FOOTER}\r\n",
+            self.body,
+            self.severity(),
+            self.time()
+        );
         (subject, text)
     }
 }
@@ -176,9 +188,11 @@ mod tests {
 
     #[test]
     fn colours_follow_the_severity() {
-        for (severity, discord, slack) in
-            [(Severity::Critical, 16_711_680, "danger"), (Severity::Warning, 16_753_920, "warning"), (Severity::Info, 39_423, "good")]
-        {
+        for (severity, discord, slack) in [
+            (Severity::Critical, 16_711_680, "danger"),
+            (Severity::Warning, 16_753_920, "warning"),
+            (Severity::Info, 39_423, "good"),
+        ] {
             let message = message(severity, "t", "m");
             assert_eq!(message.discord()["embeds"][0]["color"], discord);
             assert_eq!(message.slack()["attachments"][0]["color"], slack);
@@ -196,10 +210,17 @@ mod tests {
 
     #[test]
     fn text_calls_nobody_and_adds_no_header() {
-        let message = message(Severity::Info, "a\r\nBcc: x@example.org", "@everyone <!channel> & <@U1>");
+        let message = message(
+            Severity::Info,
+            "a\r\nBcc: x@example.org",
+            "@everyone <!channel> & <@U1>",
+        );
         assert_eq!(message.discord()["allowed_mentions"], json!({"parse": []}));
         assert!(message.discord().get("content").is_none());
-        assert_eq!(message.slack()["attachments"][0]["fields"][0]["value"], "@everyone &lt;!channel&gt; &amp; &lt;@U1&gt;");
+        assert_eq!(
+            message.slack()["attachments"][0]["fields"][0]["value"],
+            "@everyone &lt;!channel&gt; &amp; &lt;@U1&gt;"
+        );
         assert_eq!(message.email().0, "[INFO] a Bcc: x@example.org");
     }
 }
