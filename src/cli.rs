@@ -1,5 +1,10 @@
 //! `kubectl rosey`: one file per subcommand. What needs no cluster asks for none.
 
+#![allow(
+    clippy::doc_markdown,
+    reason = "clap prints these comments as they stand; backticks would be printed too"
+)]
+
 mod cluster;
 mod crd;
 mod manifest;

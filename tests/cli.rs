@@ -1,5 +1,7 @@
 //! The command line as people and pipelines meet it: the real binary, its output and its exit codes.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Output, Stdio};
@@ -67,7 +69,13 @@ fn problems_come_with_file_line_and_field_in_the_order_of_lines() {
         + "  bot:\n    health: {port: 70000}\n  alerts:\n    packs: [Bot, Bots]\n    interval: 5\n---\nkind: Service\napiVersion: v1\n---\nkind: RoseyMonitor\napiVersion: rosey.dev/v1\n";
     let output = rosey(&["validate"], &broken, &[]);
     assert_eq!(output.status.code(), Some(1));
-    insta::assert_snapshot!(out(&output), @r#""#);
+    insta::assert_snapshot!(out(&output), @r#"
+    <stdin>:5: spec.environment: must be text, not true; write it in quotes: "true"
+    <stdin>:8: spec.bot.health.port: 70000 is out of range; write a number from 1 to 65535
+    <stdin>:10: spec.alerts.packs[1]: "Bots" is none of Bot, Storage, Deployments
+    <stdin>:11: spec.alerts.interval: must be text, not 5; write it in quotes: "5"
+    <stdin>:17: apiVersion: "rosey.dev/v1" is not served; write rosey.dev/v1alpha1
+    "#);
     assert_eq!(
         err(&output),
         "<stdin>:13: Service passed by; only RoseyMonitors are read\n"

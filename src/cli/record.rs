@@ -101,7 +101,7 @@ impl Record {
         let api: Api<RoseyMonitor> = Api::namespaced(client, &namespace);
         let subject = format!("roseymonitor {namespace}/{}", what.monitor);
         let counts = write(&api, &what.monitor, &subject, |counts| {
-            add(counts, status, what.duration)
+            add(counts, status, what.duration);
         })
         .await?;
         print(&format!(

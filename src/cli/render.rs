@@ -82,7 +82,9 @@ impl Render {
                 Err(wrong) => findings.extend(wrong),
             }
         }
-        findings.iter().for_each(|finding| note(&finding.to_string()));
+        for finding in &findings {
+            note(&finding.to_string());
+        }
         if !findings.is_empty() {
             return Ok(Verdict::Refused);
         }
