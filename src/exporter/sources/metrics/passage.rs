@@ -346,7 +346,10 @@ mod tests {
         assert_eq!(page.lines().count(), 1 + SERIES);
         assert_eq!(dropped, BTreeMap::from([("too_many_series", 40_000 - SERIES as u64)]));
 
-        let families: String = (0..3_000).map(|i| format!("# TYPE a{i} gauge\na{i} 1\n")).collect();
+        let families = (0..3_000)
+            .map(|i| format!("# TYPE a{i} gauge\na{i} 1\n"))
+            .collect::<Vec<_>>()
+            .concat();
         let (page, dropped) = pass(&families);
         assert_eq!(page.lines().count(), 2 * FAMILIES);
         assert_eq!(dropped, BTreeMap::from([("too_many_series", 3_000 - FAMILIES as u64)]));
