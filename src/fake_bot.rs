@@ -40,10 +40,11 @@ Examples:
 
 /// A chat bot that only pretends, for tests and demonstrations.
 #[derive(Clone, Debug, clap::Parser)]
-#[command(name = "fake-bot", version, about, after_help = HELP)]
+#[command(name = "fake-bot", version, after_help = HELP)]
 pub struct Options {
+    // Not FAKE_BOT_PORT: Kubernetes sets that to a URL in every pod beside a Service named fake-bot.
     /// Port of the bot; 0 takes a free one
-    #[arg(long, env = "FAKE_BOT_PORT", default_value_t = 8000)]
+    #[arg(long, env = "FAKE_BOT_HTTP_PORT", default_value_t = 8000)]
     port: u16,
     /// Port of the control; 0 takes a free one
     #[arg(long, env = "FAKE_BOT_CONTROL_PORT", default_value_t = 8010)]

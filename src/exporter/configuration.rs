@@ -39,6 +39,9 @@ impl Configuration {
     /// One that stays as it is.
     pub fn fixed(config: Config) -> Self {
         let problem = check(&config).err().map(|refusal| refusal.to_string());
+        if let Some(problem) = &problem {
+            tracing::warn!(problem, "the flags describe nothing that could be read");
+        }
         let current = problem.is_none().then_some(config);
         Self {
             file: None,

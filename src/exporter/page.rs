@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use crate::catalogue::metrics::{Kind, Metric};
+use crate::catalogue::metrics::{self, Kind, Metric};
 
 /// What the answer's `Content-Type` says.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -13,13 +13,13 @@ pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 pub(crate) type Labels = Vec<(Cow<'static, str>, String)>;
 
 /// Families by name; their order in the output is that of the alphabet, which keeps `x` before `x_sum`.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Page {
     families: BTreeMap<Cow<'static, str>, Family>,
 }
 
 /// All samples of one name.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Family {
     pub kind: FamilyKind,
     pub help: Option<Cow<'static, str>>,
@@ -37,7 +37,7 @@ pub(crate) enum FamilyKind {
 }
 
 /// One line of the output.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Sample {
     /// What follows the family's name: nothing, `_bucket`, `_sum` or `_count`.
     pub suffix: &'static str,
@@ -95,52 +95,62 @@ impl Page {
         self.families.entry(name.into()).or_insert(family);
     }
 
-    /// Adds all of `other`, whose families are told apart from ours by their names.
-    pub fn merge(&mut self, other: &Self) {
-        for (name, family) in &other.families {
-            match self.families.get_mut(name) {
-                Some(ours) => ours.samples.extend_from_slice(&family.samples),
-                None => {
-                    self.families.insert(name.clone(), family.clone());
-                }
-            }
-        }
-    }
-
-    /// Puts `label` with `value` on every sample of the families that `wanted` picks, where it is not there yet.
-    pub fn label(&mut self, label: &'static str, value: &str, wanted: impl Fn(&str) -> bool) {
-        for (_, family) in self.families.iter_mut().filter(|(name, _)| wanted(name)) {
-            for sample in &mut family.samples {
-                if sample.labels.iter().all(|(name, _)| name != label) {
-                    sample.labels.push((label.into(), value.to_owned()));
-                }
-            }
-        }
-    }
-
-    /// The page in the text format 0.0.4; families without samples are left out.
-    pub fn encode(&self) -> String {
-        let mut out = String::with_capacity(4096);
+    /// Appends the page in the text format 0.0.4, with `environment` as a label of the seeds' own series, unless they have one.
+    /// Families without samples are left out.
+    pub fn print(&self, out: &mut String, environment: Option<&str>) {
         for (name, family) in self.families.iter().filter(|(_, family)| !family.samples.is_empty()) {
             if let Some(help) = &family.help {
                 let help = help.replace('\\', "\\\\").replace('\n', "\\n");
                 let _ = writeln!(out, "# HELP {name} {help}");
             }
             let _ = writeln!(out, "# TYPE {name} {}", family.kind.word());
+            let environment = environment.filter(|_| takes_environment(name));
             for sample in &family.samples {
                 out.push_str(name);
                 out.push_str(sample.suffix);
-                for (i, (label, text)) in sample.labels.iter().enumerate() {
-                    let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-                    let _ = write!(out, "{}{label}=\"{text}\"", if i == 0 { '{' } else { ',' });
+                let own = sample
+                    .labels
+                    .iter()
+                    .map(|(label, text)| (label.as_ref(), text.as_str()));
+                let given = sample.labels.iter().any(|(label, _)| label == "environment");
+                let added = environment
+                    .filter(|_| !given)
+                    .map(|environment| ("environment", environment));
+                let mut between = '{';
+                for (label, text) in own.chain(added) {
+                    let text = escaped(text);
+                    let _ = write!(out, "{between}{label}=\"{text}\"");
+                    between = ',';
                 }
-                if !sample.labels.is_empty() {
+                if between == ',' {
                     out.push('}');
                 }
                 let _ = writeln!(out, " {}", Value(sample.value));
             }
         }
+    }
+
+    #[cfg(test)]
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        self.print(&mut out, None);
         out
+    }
+}
+
+/// The series of the bot that we know, whoever counts them; those about the exporter itself speak of no environment.
+fn takes_environment(name: &str) -> bool {
+    !name.starts_with("rosey_exporter_") && metrics::ALL.iter().any(|metric| metric.name == name)
+}
+
+fn escaped(text: &str) -> Cow<'_, str> {
+    if text.contains(['\\', '"', '\n']) {
+        text.replace('\\', "\\\\")
+            .replace('"', "\\\"")
+            .replace('\n', "\\n")
+            .into()
+    } else {
+        text.into()
     }
 }
 
@@ -162,7 +172,6 @@ impl std::fmt::Display for Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalogue::metrics;
 
     #[test]
     fn a_page_is_printed_family_by_family_with_everything_escaped() {
@@ -170,16 +179,21 @@ mod tests {
         page.add(&metrics::DISK_FREE_BYTES, &[("path", "a\"b\\c\nd")], 1.5);
         page.add(&metrics::BOT_UP, &[], 1.0);
         page.add(&metrics::DISK_FREE_BYTES, &[("path", "data:/")], f64::INFINITY);
-        page.label("environment", "prod", |name| name == "rosey_bot_up");
+        page.add(&metrics::EXPORTER_BUILD_INFO, &[("version", "1")], 1.0);
+        let mut out = String::new();
+        page.print(&mut out, Some("prod"));
         assert_eq!(
-            page.encode(),
+            out,
             "# HELP rosey_bot_up Whether the bot says that it runs (1) or not, or does not answer (0).\n\
              # TYPE rosey_bot_up gauge\n\
              rosey_bot_up{environment=\"prod\"} 1\n\
              # HELP rosey_disk_free_bytes Bytes free to the bot on the file system of the path.\n\
              # TYPE rosey_disk_free_bytes gauge\n\
-             rosey_disk_free_bytes{path=\"a\\\"b\\\\c\\nd\"} 1.5\n\
-             rosey_disk_free_bytes{path=\"data:/\"} +Inf\n"
+             rosey_disk_free_bytes{path=\"a\\\"b\\\\c\\nd\",environment=\"prod\"} 1.5\n\
+             rosey_disk_free_bytes{path=\"data:/\",environment=\"prod\"} +Inf\n\
+             # HELP rosey_exporter_build_info Always 1; its label says which exporter this is.\n\
+             # TYPE rosey_exporter_build_info gauge\n\
+             rosey_exporter_build_info{version=\"1\"} 1\n"
         );
     }
 

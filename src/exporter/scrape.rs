@@ -191,8 +191,8 @@ impl Exporter {
         locked(&self.problems).clone()
     }
 
-    /// The page of one scrape, within `limit`.
-    pub async fn scrape(&self, limit: Option<Duration>) -> Page {
+    /// What one scrape is answered, within `limit`.
+    pub async fn scrape(&self, limit: Option<Duration>) -> String {
         let deadline = Instant::now() + budget(limit);
         self.refresh().await;
         let setup = self.setup.borrow().clone();
@@ -220,24 +220,24 @@ impl Exporter {
                 f64::from(reading.problem.is_none()),
             );
             page.add(&series::EXPORTER_SOURCE_DURATION_SECONDS, labels, took.as_secs_f64());
-            page.merge(&reading.page);
             dropped.add(&reading.dropped);
         }
         for (reason, number) in dropped.by_reason() {
             #[expect(clippy::cast_precision_loss, reason = "a sample is a double")]
             page.add(&series::EXPORTER_SAMPLES_DROPPED, &[("reason", reason)], number as f64);
         }
-        let Some(config) = &setup.config else { return page };
-        if config.deployments {
-            page.merge(&locked(&self.deployments).page());
+        let config = setup.config.as_deref();
+        let environment = config.and_then(|config| config.environment.as_deref());
+        let mut out = String::with_capacity(8 << 10);
+        page.print(&mut out, environment);
+        // One after the other and not merged: no two sources have a family in common, and the bot's page may be large.
+        for (_, outcome) in &readings {
+            outcome.0.page.print(&mut out, environment);
         }
-        if let Some(environment) = &config.environment {
-            let seeds = |name: &str| {
-                !name.starts_with("rosey_exporter_") && series::ALL.iter().any(|metric| metric.name == name)
-            };
-            page.label("environment", environment, seeds);
+        if config.is_some_and(|config| config.deployments) {
+            locked(&self.deployments).page().print(&mut out, environment);
         }
-        page
+        out
     }
 
     /// Logs what has changed for a source, and remembers it.

@@ -23,8 +23,8 @@ use super::scrape::Exporter;
 use super::sources::deployments::{self, Event, Refusal};
 use crate::sidecar::DEFAULT_PORT;
 
-/// Connections at a time; more wait in the kernel's queue.
-const CONNECTIONS: usize = 64;
+/// Connections at a time; more wait in the kernel's queue. Each may hold a page.
+const CONNECTIONS: usize = 32;
 /// A connection is closed after its current request when it is this old, so that none is held for ever.
 const CONNECTION_AGE: Duration = Duration::from_secs(300);
 /// How long a request, or the pause between two of them, may take.
@@ -146,8 +146,7 @@ async fn metrics(State(exporter): State<Arc<Exporter>>, headers: HeaderMap) -> i
         .and_then(|value| value.to_str().ok()?.parse().ok())
         .filter(|seconds| (0.001..=3600.0).contains(seconds))
         .map(Duration::from_secs_f64);
-    let page = exporter.scrape(limit).await;
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], page.encode())
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], exporter.scrape(limit).await)
 }
 
 /// Always 200: the exporter lives. What is wrong stands in the document.

@@ -78,15 +78,14 @@ async fn tick(bot: Bot) -> std::io::Result<()> {
 async fn listen(listener: TcpListener, address: SocketAddr, bot: Bot) -> std::io::Result<()> {
     let mut listener = Some(listener);
     loop {
-        let open = match listener.take() {
-            Some(open) => open,
-            None => match TcpListener::bind(address).await {
-                Ok(open) => open,
-                Err(_) => {
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            },
+        let open = if let Some(open) = listener.take() {
+            open
+        } else if let Ok(open) = TcpListener::bind(address).await {
+            open
+        } else {
+            // Somebody took the port meanwhile.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
         };
         tokio::select! {
             done = async { axum::serve(open, routes(bot.clone())).await } => done?,

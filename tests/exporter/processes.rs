@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// A started binary; it ends with this value.
 pub struct Process {
     child: Child,
-    lines: Receiver<String>,
+    lines: Mutex<Receiver<String>>,
 }
 
 impl Process {
@@ -35,14 +36,17 @@ impl Process {
                 }
             });
         }
-        Self { child, lines }
+        Self {
+            child,
+            lines: Mutex::new(lines),
+        }
     }
 
     /// The next line of the output with `part` in it.
     pub fn line_with(&self, part: &str) -> String {
         let start = Instant::now();
-        let mut before = String::new();
-        while let Ok(line) = self.lines.recv_timeout(PATIENCE.saturating_sub(start.elapsed())) {
+        let (lines, mut before) = (self.lines.lock().unwrap(), String::new());
+        while let Ok(line) = lines.recv_timeout(PATIENCE.saturating_sub(start.elapsed())) {
             if line.contains(part) {
                 return line;
             }
@@ -249,7 +253,8 @@ pub fn request(address: &str, method: &str, path: &str, headers: &[(&str, &str)]
     let headers: String = headers
         .iter()
         .map(|(name, value)| format!("{name}: {value}\r\n"))
-        .collect();
+        .collect::<Vec<_>>()
+        .concat();
     let length = body.len();
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n"

@@ -135,7 +135,7 @@ mod tests {
     fn samples(reading: &Reading) -> Vec<String> {
         reading
             .page
-            .encode()
+            .text()
             .lines()
             .filter(|line| !line.starts_with('#'))
             .map(str::to_owned)

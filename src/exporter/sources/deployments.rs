@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn every_label_set_is_there_from_the_start() {
-        let page = Deployments::default().page().encode();
+        let page = Deployments::default().page().text();
         for line in [
             "rosey_deployment_total{status=\"success\"} 0",
             "rosey_deployment_total{status=\"failed\"} 0",
@@ -258,7 +258,7 @@ mod tests {
             rollback(json(br#"{"duration": 4.5}"#).unwrap(), Some("prod")).unwrap(),
             now,
         );
-        let page = deployments.page().encode();
+        let page = deployments.page().text();
         for line in [
             "rosey_deployment_total{status=\"success\"} 0",
             "rosey_deployment_total{status=\"failed\"} 1",

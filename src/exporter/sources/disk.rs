@@ -88,7 +88,7 @@ mod tests {
             ("logs:/".to_owned(), "/does/not/exist".into()),
         ];
         let reading = look(&folders);
-        let page = reading.page.encode();
+        let page = reading.page.text();
         assert!(
             reading
                 .problem

@@ -278,7 +278,7 @@ mod tests {
     fn read(document: &str) -> (Vec<String>, Option<String>) {
         let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
         let reading = health().read_document(document.as_bytes(), now);
-        let page = reading.page.encode();
+        let page = reading.page.text();
         (
             page.lines()
                 .filter(|line| !line.starts_with('#'))
@@ -376,10 +376,7 @@ mod tests {
         let mut pages = String::new();
         for channel in 0..100 {
             let document = format!(r#"{{"status": "ok", "channel": "c{channel}", "user_count": 1}}"#);
-            pages += &health
-                .read_document(document.as_bytes(), SystemTime::now())
-                .page
-                .encode();
+            pages += &health.read_document(document.as_bytes(), SystemTime::now()).page.text();
         }
         assert_eq!(pages.matches("rosey_bot_channel_users{").count(), VALUES);
         let long = format!(r#"{{"status": "ok", "version": "{}"}}"#, "v".repeat(VALUE_BYTES + 1));
@@ -387,7 +384,7 @@ mod tests {
             !health
                 .read_document(long.as_bytes(), SystemTime::now())
                 .page
-                .encode()
+                .text()
                 .contains("vv")
         );
     }

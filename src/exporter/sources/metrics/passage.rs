@@ -1,6 +1,7 @@
 //! What of the bot's page passes, put together family by family.
 
 use std::collections::{BTreeMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::time::Instant;
 
 use super::line::{self, Line};
@@ -12,6 +13,7 @@ use crate::exporter::page::{Family, FamilyKind, Page, Sample};
 pub(super) struct Memory {
     series: Admitted,
     values: Admitted,
+    hasher: RandomState,
 }
 
 /// One reading of the page.
@@ -20,7 +22,8 @@ pub(super) struct Passage<'m> {
     memory: &'m mut Memory,
     now: Instant,
     families: BTreeMap<String, Family>,
-    seen: HashSet<(String, Vec<(String, String)>)>,
+    /// Hashes of what passed already: the labels themselves would be as large as the page.
+    seen: HashSet<u64>,
     dropped: Dropped,
 }
 
@@ -167,7 +170,7 @@ impl<'m> Passage<'m> {
             }
         }
         key.sort_unstable();
-        let key = (name.to_owned(), key);
+        let key = self.memory.hasher.hash_one((name, key));
         if self.seen.contains(&key) {
             return Err(Reason::Duplicate);
         }
@@ -179,7 +182,7 @@ impl<'m> Passage<'m> {
                 return Err(Reason::TooManyValues);
             }
         }
-        if !self.memory.series.admit((), &key, SERIES, self.now) {
+        if !self.memory.series.admit((), key, SERIES, self.now) {
             return Err(Reason::TooManySeries);
         }
         let labels = labels
@@ -249,7 +252,7 @@ mod tests {
         text.split(|&byte| byte == b'\n').for_each(|line| passage.line(line));
         let (page, dropped, _) = passage.finish();
         (
-            page.encode(),
+            page.text(),
             dropped.by_reason().filter(|(_, number)| *number > 0).collect(),
         )
     }
@@ -346,7 +349,10 @@ mod tests {
         assert_eq!(page.lines().count(), 1 + SERIES);
         assert_eq!(dropped, BTreeMap::from([("too_many_series", 40_000 - SERIES as u64)]));
 
-        let families: String = (0..3_000).map(|i| format!("# TYPE a{i} gauge\na{i} 1\n")).collect();
+        let families = (0..3_000)
+            .map(|i| format!("# TYPE a{i} gauge\na{i} 1\n"))
+            .collect::<Vec<_>>()
+            .concat();
         let (page, dropped) = pass(&families);
         assert_eq!(page.lines().count(), 2 * FAMILIES);
         assert_eq!(dropped, BTreeMap::from([("too_many_series", 3_000 - FAMILIES as u64)]));
