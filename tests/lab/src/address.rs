@@ -17,12 +17,19 @@ pub(crate) struct Network {
 
 impl Network {
     pub(crate) fn claim() -> Result<Self> {
-        let seed = std::process::id() ^ std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.subsec_nanos() / 1000);
+        let seed = std::process::id()
+            ^ std::time::UNIX_EPOCH
+                .elapsed()
+                .map_or(0, |time| time.subsec_nanos() / 1000);
         for attempt in 0..240_u32 {
             // 127.0.x.y and the first few are left to whatever else runs on the machine.
             let second = u8::try_from(10 + (seed.wrapping_add(attempt)) % 240).context("a network number below 250")?;
             if let Ok(claim) = TcpListener::bind((Ipv4Addr::new(127, second, 255, 254), CLAIM_PORT)) {
-                return Ok(Self { second, next_pod: AtomicU32::new(256), _claim: claim });
+                return Ok(Self {
+                    second,
+                    next_pod: AtomicU32::new(256),
+                    _claim: claim,
+                });
             }
         }
         bail!("no free 127.x.0.0/16: all 240 are claimed by labs that run, or this is not Linux")

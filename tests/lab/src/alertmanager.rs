@@ -78,7 +78,14 @@ impl Alertmanager {
     /// # Errors
     /// When Alertmanager does not answer.
     pub async fn alerts(&self) -> Result<Vec<HeldAlert>> {
-        Ok(self.http.get(format!("{}/api/v2/alerts", self.url)).send().await?.error_for_status()?.json().await?)
+        Ok(self
+            .http
+            .get(format!("{}/api/v2/alerts", self.url))
+            .send()
+            .await?
+            .error_for_status()?
+            .json()
+            .await?)
     }
 
     /// Waits until it holds alert `name`.
@@ -90,7 +97,9 @@ impl Alertmanager {
             let alerts = self.alerts().await?;
             let names: Vec<String> = alerts.iter().map(|alert| alert.name().to_owned()).collect();
             let found = alerts.into_iter().find(|alert| alert.name() == name);
-            found.map(Some).with_context(|| format!("it holds [{}]", names.join(", ")))
+            found
+                .map(Some)
+                .with_context(|| format!("it holds [{}]", names.join(", ")))
         })
         .await
     }
@@ -100,8 +109,18 @@ impl Alertmanager {
     /// # Errors
     /// When Alertmanager does not answer.
     pub async fn config(&self) -> Result<String> {
-        let status: Value = self.http.get(format!("{}/api/v2/status", self.url)).send().await?.json().await?;
-        Ok(status.pointer("/config/original").and_then(Value::as_str).unwrap_or_default().to_owned())
+        let status: Value = self
+            .http
+            .get(format!("{}/api/v2/status", self.url))
+            .send()
+            .await?
+            .json()
+            .await?;
+        Ok(status
+            .pointer("/config/original")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned())
     }
 
     /// Waits until the configuration in force contains `text`, for example `bots/rosey.ops-discord/`.
@@ -109,9 +128,11 @@ impl Alertmanager {
     /// # Errors
     /// When it does not within `deadline`.
     pub async fn until_config_contains(&self, deadline: Duration, text: &str) -> Result<()> {
-        wait::until(deadline, &format!("Alertmanager's configuration to contain {text:?}"), async || {
-            Ok(self.config().await?.contains(text))
-        })
+        wait::until(
+            deadline,
+            &format!("Alertmanager's configuration to contain {text:?}"),
+            async || Ok(self.config().await?.contains(text)),
+        )
         .await
     }
 }

@@ -92,7 +92,10 @@ impl Request {
     /// True for create, update, patch and delete, whether they changed anything or not.
     #[must_use]
     pub fn is_write(&self) -> bool {
-        matches!(self.verb.as_str(), "create" | "update" | "patch" | "delete" | "deletecollection")
+        matches!(
+            self.verb.as_str(),
+            "create" | "update" | "patch" | "delete" | "deletecollection"
+        )
     }
 
     /// True where the user lacked the right.
@@ -104,7 +107,11 @@ impl Request {
 
 impl std::fmt::Display for Request {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {} {} -> {}", self.user.username, self.verb, self.request_uri, self.response_status.code)
+        write!(
+            f,
+            "{} {} {} -> {}",
+            self.user.username, self.verb, self.request_uri, self.response_status.code
+        )
     }
 }
 
@@ -118,7 +125,10 @@ impl Audit {
         let path = format!("/api/v1/namespaces/audit-mark-{}", crate::random_hex());
         let start = self.length()?;
         // It answers 404: there is no such namespace.
-        let _ = self.client.request_text(axum::http::Request::get(&path).body(Vec::new())?).await;
+        let _ = self
+            .client
+            .request_text(axum::http::Request::get(&path).body(Vec::new())?)
+            .await;
         wait::eventually(wait::PATIENCE, "the audit log to catch up", async || {
             let text = self.text(start)?;
             Ok(text.find(&path).map(|at| {
@@ -174,7 +184,9 @@ impl Audit {
     }
 
     fn length(&self) -> Result<u64> {
-        Ok(std::fs::metadata(&self.log).context("the API server has written no audit log yet")?.len())
+        Ok(std::fs::metadata(&self.log)
+            .context("the API server has written no audit log yet")?
+            .len())
     }
 
     fn text(&self, from: u64) -> Result<String> {

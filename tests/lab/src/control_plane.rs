@@ -64,7 +64,12 @@ impl ControlPlane {
         let mut etcd = Command::new(tools.command("etcd"));
         etcd.args(["--data-dir", &folder.join("etcd").display().to_string()])
             .args(["--listen-client-urls", &etcd_url, "--advertise-client-urls", &etcd_url])
-            .args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url])
+            .args([
+                "--listen-peer-urls",
+                &peer_url,
+                "--initial-advertise-peer-urls",
+                &peer_url,
+            ])
             .args(["--initial-cluster", &format!("default={peer_url}")])
             .args(["--unsafe-no-fsync", "--log-level", "warn"]);
         let etcd = supervisor.spawn("etcd", &mut etcd, &logs.join("etcd.log"))?;
@@ -72,7 +77,10 @@ impl ControlPlane {
         let ca_pem = write_certificates(folder, host)?;
         let tokens = write_users(folder, settings)?;
         let audit_log = logs.join("audit.jsonl");
-        std::fs::write(folder.join("audit-policy.json"), audit_policy(settings.audit).to_string())?;
+        std::fs::write(
+            folder.join("audit-policy.json"),
+            audit_policy(settings.audit).to_string(),
+        )?;
         // The API server's own client of etcd waits a second before its second attempt: it must not need one.
         answers(&etcd, SocketAddr::from((host, ETCD_PORT))).await?;
 
@@ -80,16 +88,40 @@ impl ControlPlane {
         let mut api_server = Command::new(tools.command("kube-apiserver"));
         api_server
             .args(["--etcd-servers", &etcd_url])
-            .args(["--bind-address", &host.to_string(), "--secure-port", &API_PORT.to_string()])
-            .args(["--tls-cert-file", &path("tls.crt"), "--tls-private-key-file", &path("tls.key")])
+            .args([
+                "--bind-address",
+                &host.to_string(),
+                "--secure-port",
+                &API_PORT.to_string(),
+            ])
+            .args([
+                "--tls-cert-file",
+                &path("tls.crt"),
+                "--tls-private-key-file",
+                &path("tls.key"),
+            ])
             .args(["--service-account-issuer", "https://kubernetes.default.svc"])
-            .args(["--service-account-key-file", &path("sa.pub"), "--service-account-signing-key-file", &path("sa.key")])
+            .args([
+                "--service-account-key-file",
+                &path("sa.pub"),
+                "--service-account-signing-key-file",
+                &path("sa.key"),
+            ])
             .args(["--token-auth-file", &path("tokens.csv"), "--authorization-mode", "RBAC"])
             .args(["--service-cluster-ip-range", "10.0.0.0/16", "--allow-privileged"])
             .args(["--audit-policy-file", &path("audit-policy.json")])
             // Never rotated: the log of a lab is read from its first line to its last.
-            .args(["--audit-log-path", &audit_log.display().to_string(), "--audit-log-maxsize", "1000000"])
-            .args(if settings.service_accounts { None } else { Some("--disable-admission-plugins=ServiceAccount") })
+            .args([
+                "--audit-log-path",
+                &audit_log.display().to_string(),
+                "--audit-log-maxsize",
+                "1000000",
+            ])
+            .args(if settings.service_accounts {
+                None
+            } else {
+                Some("--disable-admission-plugins=ServiceAccount")
+            })
             .args(&settings.api_server_flags);
         let api_server = supervisor.spawn("kube-apiserver", &mut api_server, &logs.join("kube-apiserver.log"))?;
 
@@ -109,9 +141,22 @@ impl ControlPlane {
 
         let mut controllers = Command::new(tools.command("kube-controller-manager"));
         controllers
-            .args(["--kubeconfig", &this.kubeconfig_path("kube-controller-manager").display().to_string()])
-            .args(["--service-account-private-key-file", &path("sa.key"), "--root-ca-file", &path("ca.crt")])
-            .args(["--leader-elect=false", "--secure-port=0", "--kube-api-qps=500", "--kube-api-burst=1000"])
+            .args([
+                "--kubeconfig",
+                &this.kubeconfig_path("kube-controller-manager").display().to_string(),
+            ])
+            .args([
+                "--service-account-private-key-file",
+                &path("sa.key"),
+                "--root-ca-file",
+                &path("ca.crt"),
+            ])
+            .args([
+                "--leader-elect=false",
+                "--secure-port=0",
+                "--kube-api-qps=500",
+                "--kube-api-burst=1000",
+            ])
             .arg("--controllers=*,-nodelifecycle,-nodeipam,-node-route-controller,-service-lb-controller");
         let log = logs.join("kube-controller-manager.log");
         supervisor.spawn("kube-controller-manager", &mut controllers, &log)?;
@@ -139,7 +184,10 @@ impl ControlPlane {
     pub(crate) fn write_kubeconfig(&self, path: &Path, user: &str, address: SocketAddr) -> Result<()> {
         let token = self.tokens.get(user).with_context(|| {
             let known: Vec<&str> = self.tokens.keys().map(String::as_str).collect();
-            format!("the lab has no user {user:?}; give it to Lab::builder().user(…) (known: {})", known.join(", "))
+            format!(
+                "the lab has no user {user:?}; give it to Lab::builder().user(…) (known: {})",
+                known.join(", ")
+            )
         })?;
         let text = format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: lab\n\
@@ -180,7 +228,11 @@ fn write_certificates(folder: &Path, host: Ipv4Addr) -> Result<String> {
     let mut ca = CertificateParams::new(Vec::new())?;
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     ca.distinguished_name.push(DnType::CommonName, "lab");
-    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+    ca.key_usages = vec![
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::CrlSign,
+        KeyUsagePurpose::DigitalSignature,
+    ];
     let ca_key = KeyPair::generate()?;
     let ca_pem = ca.self_signed(&ca_key)?.pem();
 
@@ -205,7 +257,13 @@ fn write_users(folder: &Path, settings: &Settings) -> Result<BTreeMap<String, St
 
     let masters = vec!["system:masters".to_owned()];
     let mut users = settings.users.clone();
-    for own in ["admin", "lab-node", "kube-controller-manager", "prometheus-operator", "prometheus"] {
+    for own in [
+        "admin",
+        "lab-node",
+        "kube-controller-manager",
+        "prometheus-operator",
+        "prometheus",
+    ] {
         users.entry(own.to_owned()).or_insert_with(|| masters.clone());
     }
     let mut file = String::new();
@@ -238,4 +296,3 @@ fn base64(bytes: &[u8]) -> String {
         .and_then(|value| value.as_str().map(String::from))
         .unwrap_or_default()
 }
-

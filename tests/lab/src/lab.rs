@@ -149,10 +149,19 @@ impl Builder {
         // Somebody else in the process may have done it already, with the same provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let tools = Tools::find()?;
-        let folder = tempfile::Builder::new().prefix("rosey-lab-").tempdir().context("make the lab's folder")?.keep();
+        let folder = tempfile::Builder::new()
+            .prefix("rosey-lab-")
+            .tempdir()
+            .context("make the lab's folder")?
+            .keep();
         let keep = std::env::var_os("ROSEY_LAB_KEEP").is_some();
         let supervisor = Supervisor::start((!keep).then_some(folder.as_path()))?;
-        let guard = Guard { folder: folder.clone(), supervisor: supervisor.clone(), tasks: Tasks::new(), keep };
+        let guard = Guard {
+            folder: folder.clone(),
+            supervisor: supervisor.clone(),
+            tasks: Tasks::new(),
+            keep,
+        };
         let logs = guard.logs();
         std::fs::create_dir_all(&logs)?;
         match self.bring_up(tools, &guard, &logs).await {
@@ -169,8 +178,7 @@ impl Builder {
         let host = network.host();
         let (supervisor, tasks) = (&guard.supervisor, &guard.tasks);
         let folder = guard.folder.join("control-plane");
-        let control_plane =
-            ControlPlane::start(&tools, supervisor, host, &folder, logs, &self.control_plane).await?;
+        let control_plane = ControlPlane::start(&tools, supervisor, host, &folder, logs, &self.control_plane).await?;
         let client = control_plane.client("admin").await?;
 
         let images = Images::new(self.images.clone());
@@ -250,11 +258,16 @@ struct Parts {
 
 impl Parts {
     async fn install_definitions(&self) -> Result<()> {
-        let mut files: Vec<PathBuf> =
-            std::fs::read_dir(self.tools.crds())?.flatten().map(|entry| entry.path()).collect();
+        let mut files: Vec<PathBuf> = std::fs::read_dir(self.tools.crds())?
+            .flatten()
+            .map(|entry| entry.path())
+            .collect();
         files.sort();
         let mut definitions = Vec::new();
-        for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "yaml")) {
+        for file in files
+            .iter()
+            .filter(|file| file.extension().is_some_and(|extension| extension == "yaml"))
+        {
             definitions.extend(manifest::read(&file.display().to_string())?);
         }
         futures::future::try_join_all(definitions.iter().map(|object| self.manifests.apply("lab", object, ""))).await?;
@@ -393,7 +406,11 @@ impl Lab {
     pub async fn apply_as(&self, manager: &str, namespace: &str, source: &str) -> Result<Vec<DynamicObject>> {
         let mut applied = Vec::new();
         for object in manifest::read(source)? {
-            let name = format!("{} {}", object["kind"].as_str().unwrap_or("?"), object["metadata"]["name"].as_str().unwrap_or("?"));
+            let name = format!(
+                "{} {}",
+                object["kind"].as_str().unwrap_or("?"),
+                object["metadata"]["name"].as_str().unwrap_or("?")
+            );
             let done = self.parts.manifests.apply(manager, &object, namespace).await;
             applied.push(done.with_context(|| format!("apply {name}"))?);
         }
@@ -431,13 +448,17 @@ impl Lab {
         name: &str,
         accept: impl Fn(&DynamicObject) -> bool,
     ) -> Result<DynamicObject> {
-        wait::eventually(deadline, &format!("{kind} {namespace}/{name} to be as wanted"), async || {
-            let object = self.get(kind, namespace, name).await?.context("it does not exist")?;
-            if !accept(&object) {
-                bail!("{}: status {}", manifest::describe(&object), object.data["status"]);
-            }
-            Ok(Some(object))
-        })
+        wait::eventually(
+            deadline,
+            &format!("{kind} {namespace}/{name} to be as wanted"),
+            async || {
+                let object = self.get(kind, namespace, name).await?.context("it does not exist")?;
+                if !accept(&object) {
+                    bail!("{}: status {}", manifest::describe(&object), object.data["status"]);
+                }
+                Ok(Some(object))
+            },
+        )
         .await
     }
 
@@ -453,7 +474,10 @@ impl Lab {
         name: &str,
         condition: &str,
     ) -> Result<DynamicObject> {
-        self.until_object(deadline, kind, namespace, name, |object| manifest::has_condition(object, condition)).await
+        self.until_object(deadline, kind, namespace, name, |object| {
+            manifest::has_condition(object, condition)
+        })
+        .await
     }
 
     /// Waits until there is no such object any more.
@@ -498,7 +522,11 @@ impl Lab {
             .await
             .context("run kubectl")?;
         if !output.status.success() {
-            bail!("kubectl {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+            bail!(
+                "kubectl {}: {}",
+                args.join(" "),
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
         }
         Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
     }
@@ -512,7 +540,10 @@ impl Lab {
     /// The API server's audit log.
     #[must_use]
     pub fn audit(&self) -> Audit {
-        Audit { log: self.parts.control_plane.audit_log.clone(), client: self.client() }
+        Audit {
+            log: self.parts.control_plane.audit_log.clone(),
+            client: self.client(),
+        }
     }
 
     /// A way to the API server for `user` that can be cut.
@@ -522,7 +553,10 @@ impl Lab {
     pub async fn proxy(&self, user: &str) -> Result<Proxy> {
         let listen = SocketAddr::from((self.parts.network.host(), 0));
         let (proxy, address) = Proxy::start(listen, self.parts.control_plane.address).await?;
-        let kubeconfig = self.guard.folder.join(format!("control-plane/kubeconfig/{user}-by-proxy-{}.yaml", address.port()));
+        let kubeconfig = self.guard.folder.join(format!(
+            "control-plane/kubeconfig/{user}-by-proxy-{}.yaml",
+            address.port()
+        ));
         self.parts.control_plane.write_kubeconfig(&kubeconfig, user, address)?;
         Ok(proxy.with_kubeconfig(kubeconfig))
     }
@@ -563,7 +597,8 @@ impl Lab {
             .map(|entry| entry.path().join(format!("{container}.log")))
             .filter_map(|log| Some((std::fs::metadata(&log).ok()?.modified().ok()?, log)))
             .max();
-        let (_, log) = newest.with_context(|| format!("container {container} of {namespace}/{pod} was never started"))?;
+        let (_, log) =
+            newest.with_context(|| format!("container {container} of {namespace}/{pod} was never started"))?;
         Ok(String::from_utf8_lossy(&std::fs::read(log)?).into_owned())
     }
 
@@ -572,7 +607,9 @@ impl Lab {
     /// # Errors
     /// When it can't be started.
     pub fn spawn(&self, name: &str, command: &mut Command) -> Result<Process> {
-        self.guard.supervisor.spawn(name, command, &self.logs_dir().join(format!("{name}.log")))
+        self.guard
+            .supervisor
+            .spawn(name, command, &self.logs_dir().join(format!("{name}.log")))
     }
 
     /// A loopback address that belongs to this lab alone; every port of it that the lab does not use itself is free.
@@ -595,14 +632,20 @@ impl Lab {
     #[must_use]
     pub fn prometheus(&self) -> Prometheus {
         let url = format!("http://{}:{}", self.parts.network.host(), stack::PROMETHEUS_PORT);
-        Prometheus { url, http: self.parts.http.clone() }
+        Prometheus {
+            url,
+            http: self.parts.http.clone(),
+        }
     }
 
     /// The lab's Alertmanager.
     #[must_use]
     pub fn alertmanager(&self) -> Alertmanager {
         let url = format!("http://{}:{}", self.parts.network.host(), stack::ALERTMANAGER_PORT);
-        Alertmanager { url, http: self.parts.http.clone() }
+        Alertmanager {
+            url,
+            http: self.parts.http.clone(),
+        }
     }
 
     /// What was posted to [`Lab::discord_url`].

@@ -44,11 +44,21 @@ fn image(text: &str) -> Result<(String, String), String> {
 
 #[tokio::main]
 async fn main() -> Result<()> {
+    // The client logs every attempt to reach an API server that is still starting.
+    let quiet = || "warn,kube_client=off".into();
     tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| quiet()))
         .with_writer(std::io::stderr)
         .init();
-    let Arguments { command: Subcommands::Up { without_stack, image, user, audit_bodies } } = Arguments::parse();
+    let Arguments {
+        command:
+            Subcommands::Up {
+                without_stack,
+                image,
+                user,
+                audit_bodies,
+            },
+    } = Arguments::parse();
     let mut builder = Lab::builder();
     if without_stack {
         builder = builder.without_stack();
@@ -75,7 +85,10 @@ async fn main() -> Result<()> {
         println!("  Prometheus    {}", lab.prometheus().url());
         println!("  Alertmanager  {}", lab.alertmanager().url());
     }
-    println!("  receivers     {} (also /slack/…, /webhook/…)", lab.discord_url("NAME"));
+    println!(
+        "  receivers     {} (also /slack/…, /webhook/…)",
+        lab.discord_url("NAME")
+    );
     println!("  mail          {}", lab.smtp());
     println!("  logs          {}", lab.logs_dir().display());
     println!("\nexport KUBECONFIG={}", lab.kubeconfig().display());

@@ -24,17 +24,26 @@ pub(crate) fn read(source: &str) -> Result<Vec<Value>> {
     let text = if !source.contains('\n') && Path::new(source).exists() {
         std::fs::read_to_string(source).with_context(|| format!("read {source}"))?
     } else if !source.contains(':') {
-        return Err(anyhow!("{source}: no such file (seen from {})", std::env::current_dir()?.display()));
+        return Err(anyhow!(
+            "{source}: no such file (seen from {})",
+            std::env::current_dir()?.display()
+        ));
     } else {
         source.to_owned()
     };
-    let documents: Vec<Value> = serde_saphyr::from_multiple(&text).with_context(|| format!("parse this YAML:\n{text}"))?;
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple(&text).with_context(|| format!("parse this YAML:\n{text}"))?;
     let mut objects = Vec::new();
     for document in documents {
         match document {
             Value::Null => {}
             Value::Object(mut list) if list.get("kind").is_some_and(|kind| kind == "List") => {
-                objects.extend(list.get_mut("items").and_then(Value::as_array_mut).map(std::mem::take).unwrap_or_default());
+                objects.extend(
+                    list.get_mut("items")
+                        .and_then(Value::as_array_mut)
+                        .map(std::mem::take)
+                        .unwrap_or_default(),
+                );
             }
             document => objects.push(document),
         }
@@ -44,7 +53,10 @@ pub(crate) fn read(source: &str) -> Result<Vec<Value>> {
 
 impl Manifests {
     pub(crate) fn new(client: Client) -> Self {
-        Self { client, served: Mutex::new(None) }
+        Self {
+            client,
+            served: Mutex::new(None),
+        }
     }
 
     /// Server-side apply of one object, with force, as `manager`. A definition of new kinds is waited for.
@@ -52,10 +64,16 @@ impl Manifests {
         let (api, name) = self.api(object, namespace).await?;
         let params = PatchParams::apply(manager).force();
         let applied = api.patch(&name, &params, &Patch::Apply(object)).await?;
-        if applied.types.as_ref().is_some_and(|types| types.kind == "CustomResourceDefinition") {
-            wait::until(wait::PATIENCE, &format!("definition {name} to be established"), async || {
-                Ok(has_condition(&api.get(&name).await?, "Established"))
-            })
+        if applied
+            .types
+            .as_ref()
+            .is_some_and(|types| types.kind == "CustomResourceDefinition")
+        {
+            wait::until(
+                wait::PATIENCE,
+                &format!("definition {name} to be established"),
+                async || Ok(has_condition(&api.get(&name).await?, "Established")),
+            )
             .await?;
         }
         Ok(applied)
@@ -101,12 +119,18 @@ impl Manifests {
             return Ok((resource, capabilities.scope));
         }
         // A definition is established a moment before discovery tells of it.
-        wait::eventually(Duration::from_secs(10), &format!("the API server to serve {api_version} {kind}"), async || {
-            let fresh = Discovery::new(self.client.clone()).run_aggregated().await?;
-            let found = fresh.resolve_gvk(&wanted).map(|(resource, capabilities)| (resource, capabilities.scope));
-            *served = Some(fresh);
-            Ok(found)
-        })
+        wait::eventually(
+            Duration::from_secs(10),
+            &format!("the API server to serve {api_version} {kind}"),
+            async || {
+                let fresh = Discovery::new(self.client.clone()).run_aggregated().await?;
+                let found = fresh
+                    .resolve_gvk(&wanted)
+                    .map(|(resource, capabilities)| (resource, capabilities.scope));
+                *served = Some(fresh);
+                Ok(found)
+            },
+        )
         .await
     }
 }
@@ -124,11 +148,20 @@ pub fn has_condition(object: &DynamicObject, kind: &str) -> bool {
 /// The condition `kind` of an object's status: type, status, reason, message, observedGeneration.
 #[must_use]
 pub fn condition<'a>(object: &'a DynamicObject, kind: &str) -> Option<&'a Value> {
-    object.data.pointer("/status/conditions")?.as_array()?.iter().find(|condition| condition["type"] == kind)
+    object
+        .data
+        .pointer("/status/conditions")?
+        .as_array()?
+        .iter()
+        .find(|condition| condition["type"] == kind)
 }
 
 /// The object's namespace and name, for messages.
 pub(crate) fn describe(object: &DynamicObject) -> String {
     let kind = object.types.as_ref().map_or("object", |types| types.kind.as_str());
-    format!("{kind} {}/{}", object.namespace().unwrap_or_default(), object.name_any())
+    format!(
+        "{kind} {}/{}",
+        object.namespace().unwrap_or_default(),
+        object.name_any()
+    )
 }

@@ -57,14 +57,29 @@ pub(crate) struct Objects {
 impl Objects {
     pub(crate) fn config_map(&self, namespace: &str, name: &str) -> Option<BTreeMap<String, Vec<u8>>> {
         let object = self.config_maps.get(&ObjectRef::new(name).within(namespace))?;
-        let text = object.data.iter().flatten().map(|(key, value)| (key.clone(), value.clone().into_bytes()));
-        let binary = object.binary_data.iter().flatten().map(|(key, value)| (key.clone(), value.0.clone()));
+        let text = object
+            .data
+            .iter()
+            .flatten()
+            .map(|(key, value)| (key.clone(), value.clone().into_bytes()));
+        let binary = object
+            .binary_data
+            .iter()
+            .flatten()
+            .map(|(key, value)| (key.clone(), value.0.clone()));
         Some(text.chain(binary).collect())
     }
 
     pub(crate) fn secret(&self, namespace: &str, name: &str) -> Option<BTreeMap<String, Vec<u8>>> {
         let object = self.secrets.get(&ObjectRef::new(name).within(namespace))?;
-        Some(object.data.iter().flatten().map(|(key, value)| (key.clone(), value.0.clone())).collect())
+        Some(
+            object
+                .data
+                .iter()
+                .flatten()
+                .map(|(key, value)| (key.clone(), value.0.clone()))
+                .collect(),
+        )
     }
 }
 
@@ -82,22 +97,48 @@ pub(crate) struct Start {
 
 /// Registers the node and runs its pods from now on.
 pub(crate) async fn start(start: Start) -> Result<()> {
-    let Start { client, supervisor, network, images, tasks, folder, logs, back_off } = start;
+    let Start {
+        client,
+        supervisor,
+        network,
+        images,
+        tasks,
+        folder,
+        logs,
+        back_off,
+    } = start;
     register(&client, network.host()).await?;
 
     let (changes, changed) = watch::channel(());
     let (config_maps, writer) = reflector::store();
-    let stream = watcher(Api::all(client.clone()), watcher::Config::default()).default_backoff().reflect(writer);
+    let stream = watcher(Api::all(client.clone()), watcher::Config::default())
+        .default_backoff()
+        .reflect(writer);
     tasks.spawn(drain(stream, changes.clone()));
     let (secrets, writer) = reflector::store();
-    let stream = watcher(Api::all(client.clone()), watcher::Config::default()).default_backoff().reflect(writer);
+    let stream = watcher(Api::all(client.clone()), watcher::Config::default())
+        .default_backoff()
+        .reflect(writer);
     tasks.spawn(drain(stream, changes));
     config_maps.wait_until_ready().await?;
     secrets.wait_until_ready().await?;
 
-    let objects = Objects { config_maps, secrets, changed };
-    let ground =
-        Ground { client, supervisor, network, images, objects, tasks: tasks.clone(), folder, logs, back_off };
+    let objects = Objects {
+        config_maps,
+        secrets,
+        changed,
+    };
+    let ground = Ground {
+        client,
+        supervisor,
+        network,
+        images,
+        objects,
+        tasks: tasks.clone(),
+        folder,
+        logs,
+        back_off,
+    };
     tasks.spawn(run_pods(Arc::new(ground)));
     Ok(())
 }
@@ -161,7 +202,10 @@ async fn register(client: &Client, host: Ipv4Addr) -> Result<()> {
             "labels": {"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64", "kubernetes.io/hostname": NODE_NAME},
         },
     }))?;
-    nodes.create(&kube::api::PostParams::default(), &node).await.context("register the node")?;
+    nodes
+        .create(&kube::api::PostParams::default(), &node)
+        .await
+        .context("register the node")?;
     let room = json!({"cpu": "1000", "memory": "1000Gi", "pods": "60000", "ephemeral-storage": "1000Gi"});
     let now = status::now();
     let status = json!({"status": {
@@ -178,9 +222,15 @@ async fn register(client: &Client, host: Ipv4Addr) -> Result<()> {
         },
     }});
     let params = kube::api::PatchParams::default();
-    nodes.patch_status(NODE_NAME, &params, &kube::api::Patch::Merge(status)).await.context("report the node ready")?;
+    nodes
+        .patch_status(NODE_NAME, &params, &kube::api::Patch::Merge(status))
+        .await
+        .context("report the node ready")?;
     // Admission of the API server taints a new node until a controller has seen it; the lab runs no such controller.
     let untaint = json!({"spec": {"taints": null}});
-    nodes.patch(NODE_NAME, &params, &kube::api::Patch::Merge(untaint)).await.context("untaint the node")?;
+    nodes
+        .patch(NODE_NAME, &params, &kube::api::Patch::Merge(untaint))
+        .await
+        .context("untaint the node")?;
     Ok(())
 }

@@ -25,7 +25,7 @@ while read -r op id; do
     quit) exit 0 ;;
   esac
 done
-for id in $(set | sed -n 's/^group_\([0-9][0-9]*\)=.*/\1/p'); do kill -KILL -- "-$id" 2>/dev/null; done
+for id in $(set | sed -n 's/^group_\([0-9][0-9]*\)=.*/\1/p'); do kill -s KILL -- "-$id" 2>/dev/null; done
 [ -z "$1" ] || { sleep 0.2; rm -rf -- "$1"; }
 "#;
 
@@ -75,8 +75,17 @@ impl Supervisor {
             .spawn()
             .context("start the lab's watchdog (sh)")?;
         let stdin = watchdog.stdin.take().context("the watchdog has no standard input")?;
-        let running = Running { closed: false, groups: HashMap::new(), watchdog: Some((watchdog, stdin)) };
-        Ok(Self { shared: Arc::new(Shared { running: Mutex::new(running), all_gone: Condvar::new() }) })
+        let running = Running {
+            closed: false,
+            groups: HashMap::new(),
+            watchdog: Some((watchdog, stdin)),
+        };
+        Ok(Self {
+            shared: Arc::new(Shared {
+                running: Mutex::new(running),
+                all_gone: Condvar::new(),
+            }),
+        })
     }
 
     /// Starts `command` with both its outputs appended to `log`.
@@ -84,14 +93,24 @@ impl Supervisor {
         if let Some(folder) = log.parent() {
             std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
         }
-        let out = File::options().create(true).append(true).open(log).with_context(|| format!("open {}", log.display()))?;
-        command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).process_group(0);
+        let out = File::options()
+            .create(true)
+            .append(true)
+            .open(log)
+            .with_context(|| format!("open {}", log.display()))?;
+        command
+            .stdin(Stdio::null())
+            .stdout(out.try_clone()?)
+            .stderr(out)
+            .process_group(0);
 
         let mut running = self.shared.running();
         if running.closed {
             bail!("the lab is shutting down; {name} was not started");
         }
-        let mut child = command.spawn().with_context(|| format!("start {name} ({})", command.get_program().display()))?;
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("start {name} ({})", command.get_program().display()))?;
         let id = child.id().cast_signed();
         running.groups.insert(id, name.to_owned());
         running.tell_watchdog(&format!("+ {id}"));
@@ -100,20 +119,28 @@ impl Supervisor {
         let (ended, exit) = watch::channel(None);
         let shared = self.shared.clone();
         // A thread of its own waits for it: reaping must not depend on a runtime that may be gone before the process is.
-        std::thread::Builder::new().name(format!("wait {name}")).stack_size(64 * 1024).spawn(move || {
-            let status = child.wait();
-            // What it started and left behind goes with it.
-            if let Some(pid) = Pid::from_raw(id) {
-                let _ = kill_process_group(pid, Signal::KILL);
-            }
-            let mut running = shared.running();
-            running.groups.remove(&id);
-            running.tell_watchdog(&format!("- {id}"));
-            drop(running);
-            shared.all_gone.notify_all();
-            ended.send_replace(status.ok());
-        })?;
-        Ok(Process { name: name.to_owned(), id, log: log.to_owned(), exit })
+        std::thread::Builder::new()
+            .name(format!("wait {name}"))
+            .stack_size(64 * 1024)
+            .spawn(move || {
+                let status = child.wait();
+                // What it started and left behind goes with it.
+                if let Some(pid) = Pid::from_raw(id) {
+                    let _ = kill_process_group(pid, Signal::KILL);
+                }
+                let mut running = shared.running();
+                running.groups.remove(&id);
+                running.tell_watchdog(&format!("- {id}"));
+                drop(running);
+                shared.all_gone.notify_all();
+                ended.send_replace(status.ok());
+            })?;
+        Ok(Process {
+            name: name.to_owned(),
+            id,
+            log: log.to_owned(),
+            exit,
+        })
     }
 
     /// Kills what still runs and waits until it is gone. Nothing can be started afterwards.
@@ -174,7 +201,9 @@ impl Process {
     /// What it wrote so far, both outputs together.
     #[must_use]
     pub fn log(&self) -> String {
-        std::fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+        std::fs::read(&self.log)
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
     }
 
     /// True until it has ended and was reaped.

@@ -147,11 +147,19 @@ impl Prometheus {
     /// # Errors
     /// When Prometheus refuses the expression or does not answer.
     pub async fn query(&self, promql: &str) -> Result<Vec<Sample>> {
-        let vector: Vector = self.get("query", &[("query", promql)]).await.with_context(|| format!("query {promql}"))?;
+        let vector: Vector = self
+            .get("query", &[("query", promql)])
+            .await
+            .with_context(|| format!("query {promql}"))?;
         vector
             .result
             .into_iter()
-            .map(|series| Ok(Sample { labels: series.metric, value: series.value.1.parse()? }))
+            .map(|series| {
+                Ok(Sample {
+                    labels: series.metric,
+                    value: series.value.1.parse()?,
+                })
+            })
             .collect()
     }
 
@@ -160,10 +168,14 @@ impl Prometheus {
     /// # Errors
     /// When it selects nothing within `deadline`.
     pub async fn until(&self, deadline: Duration, promql: &str) -> Result<Vec<Sample>> {
-        wait::eventually(deadline, &format!("Prometheus to select something by {promql}"), async || {
-            let samples = self.query(promql).await?;
-            Ok((!samples.is_empty()).then_some(samples))
-        })
+        wait::eventually(
+            deadline,
+            &format!("Prometheus to select something by {promql}"),
+            async || {
+                let samples = self.query(promql).await?;
+                Ok((!samples.is_empty()).then_some(samples))
+            },
+        )
         .await
     }
 
@@ -176,7 +188,11 @@ impl Prometheus {
         Ok(groups
             .into_iter()
             .flat_map(|Group { name, interval, rules }| {
-                rules.into_iter().map(move |rule| Rule { group: name.clone(), interval, ..rule })
+                rules.into_iter().map(move |rule| Rule {
+                    group: name.clone(),
+                    interval,
+                    ..rule
+                })
             })
             .collect())
     }
@@ -212,10 +228,16 @@ impl Prometheus {
     pub async fn until_alert(&self, deadline: Duration, name: &str, state: &str) -> Result<Alert> {
         wait::eventually(deadline, &format!("alert {name} to be {state}"), async || {
             let alerts = self.alerts().await?;
-            let now: Vec<String> =
-                alerts.iter().map(|alert| format!("{} {}", alert.labels["alertname"], alert.state)).collect();
-            let found = alerts.into_iter().find(|alert| alert.labels["alertname"] == name && alert.state == state);
-            found.map(Some).with_context(|| format!("active alerts: [{}]", now.join(", ")))
+            let now: Vec<String> = alerts
+                .iter()
+                .map(|alert| format!("{} {}", alert.labels["alertname"], alert.state))
+                .collect();
+            let found = alerts
+                .into_iter()
+                .find(|alert| alert.labels["alertname"] == name && alert.state == state);
+            found
+                .map(Some)
+                .with_context(|| format!("active alerts: [{}]", now.join(", ")))
         })
         .await
     }
@@ -225,7 +247,10 @@ impl Prometheus {
     /// # Errors
     /// When Prometheus does not answer.
     pub async fn targets(&self) -> Result<Vec<Target>> {
-        Ok(self.get::<Targets>("targets", &[("state", "active")]).await?.active_targets)
+        Ok(self
+            .get::<Targets>("targets", &[("state", "active")])
+            .await?
+            .active_targets)
     }
 
     /// Waits until a target whose scrape pool starts with `pool` (for example `podMonitor/bots/rosey/`) is up.
@@ -235,10 +260,16 @@ impl Prometheus {
     pub async fn until_scraped(&self, deadline: Duration, pool: &str) -> Result<Target> {
         wait::eventually(deadline, &format!("a target of {pool} to be up"), async || {
             let targets = self.targets().await?;
-            let seen: Vec<String> =
-                targets.iter().map(|t| format!("{} {} {}", t.scrape_pool, t.health, t.last_error)).collect();
-            let found = targets.into_iter().find(|target| target.scrape_pool.starts_with(pool) && target.health == "up");
-            found.map(Some).with_context(|| format!("targets: [{}]", seen.join(", ")))
+            let seen: Vec<String> = targets
+                .iter()
+                .map(|t| format!("{} {} {}", t.scrape_pool, t.health, t.last_error))
+                .collect();
+            let found = targets
+                .into_iter()
+                .find(|target| target.scrape_pool.starts_with(pool) && target.health == "up");
+            found
+                .map(Some)
+                .with_context(|| format!("targets: [{}]", seen.join(", ")))
         })
         .await
     }
@@ -260,6 +291,8 @@ impl Prometheus {
         let mut url = reqwest::Url::parse(&format!("{}/api/v1/{path}", self.url))?;
         url.query_pairs_mut().extend_pairs(query);
         let answer: Answer<T> = self.http.get(url).send().await?.json().await?;
-        answer.data.with_context(|| format!("Prometheus answers: {}", answer.error))
+        answer
+            .data
+            .with_context(|| format!("Prometheus answers: {}", answer.error))
     }
 }

@@ -38,7 +38,14 @@ impl Proxy {
             connections: AtomicUsize::new(0),
         });
         let accepting = tokio::spawn(accept(listener, target, shared.clone()));
-        Ok((Self { kubeconfig: PathBuf::new(), shared, accepting }, address))
+        Ok((
+            Self {
+                kubeconfig: PathBuf::new(),
+                shared,
+                accepting,
+            },
+            address,
+        ))
     }
 
     pub(crate) fn with_kubeconfig(mut self, kubeconfig: PathBuf) -> Self {

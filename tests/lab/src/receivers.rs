@@ -41,23 +41,39 @@ pub struct Inbox<T> {
 
 impl<T: Notification> Inbox<T> {
     pub(crate) fn new(kind: &'static str, logs: PathBuf) -> Self {
-        Self { kind, logs, channel: None, messages: Arc::new(watch::channel(Vec::new()).0), taken: Arc::default() }
+        Self {
+            kind,
+            logs,
+            channel: None,
+            messages: Arc::new(watch::channel(Vec::new()).0),
+            taken: Arc::default(),
+        }
     }
 
     pub(crate) fn put(&self, message: T) {
-        self.messages.send_modify(|messages| messages.push((Instant::now(), message)));
+        self.messages
+            .send_modify(|messages| messages.push((Instant::now(), message)));
     }
 
     /// Only what comes for `channel`: the `<name>` of `/discord/<name>`, or a mail's recipient.
     #[must_use]
     pub fn of(&self, channel: &str) -> Self {
-        Self { channel: Some(channel.to_owned()), ..self.clone() }
+        Self {
+            channel: Some(channel.to_owned()),
+            ..self.clone()
+        }
     }
 
     /// Everything so far, whether it was looked at or not.
     #[must_use]
     pub fn received(&self) -> Vec<T> {
-        self.messages.borrow().iter().map(|(_, message)| message).filter(|message| self.wants(message)).cloned().collect()
+        self.messages
+            .borrow()
+            .iter()
+            .map(|(_, message)| message)
+            .filter(|message| self.wants(message))
+            .cloned()
+            .collect()
     }
 
     /// The first message that no `next` has returned yet; waits up to a minute for it.
@@ -96,7 +112,11 @@ impl<T: Notification> Inbox<T> {
             Ok(found) => Ok(found),
             Err(_) => {
                 wait::note_failure();
-                bail!("waited {deadline:?} for {what} at {}, in vain; {}", self.name(), self.so_far())
+                bail!(
+                    "waited {deadline:?} for {what} at {}, in vain; {}",
+                    self.name(),
+                    self.so_far()
+                )
             }
         }
     }
@@ -108,9 +128,8 @@ impl<T: Notification> Inbox<T> {
     pub async fn stays_silent_for(&self, time: Duration) -> Result<()> {
         let before = self.received().len();
         let mut arrivals = self.messages.subscribe();
-        let noise = arrivals.wait_for(|messages| {
-            messages.iter().filter(|(_, message)| self.wants(message)).count() > before
-        });
+        let noise =
+            arrivals.wait_for(|messages| messages.iter().filter(|(_, message)| self.wants(message)).count() > before);
         match tokio::time::timeout(time, noise).await {
             Err(_) => Ok(()),
             Ok(_) => {
@@ -123,7 +142,10 @@ impl<T: Notification> Inbox<T> {
     /// Marks everything so far as seen, so that `next` waits for something new.
     pub fn forget(&self) {
         let count = self.messages.borrow().len();
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).extend(0..count);
+        self.taken
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(0..count);
     }
 
     fn take(&self, messages: &[(Instant, T)], wanted: impl Fn(&T) -> bool) -> Option<T> {
@@ -141,7 +163,9 @@ impl<T: Notification> Inbox<T> {
     }
 
     fn name(&self) -> String {
-        self.channel.as_ref().map_or_else(|| self.kind.to_owned(), |channel| format!("{} {channel}", self.kind))
+        self.channel
+            .as_ref()
+            .map_or_else(|| self.kind.to_owned(), |channel| format!("{} {channel}", self.kind))
     }
 
     fn so_far(&self) -> String {
@@ -150,7 +174,11 @@ impl<T: Notification> Inbox<T> {
             .iter()
             .map(|(at, message)| format!("\n  {:.1} s ago: {}", at.elapsed().as_secs_f64(), message.summary()))
             .collect();
-        let what = if lines.is_empty() { "nothing arrived at all".to_owned() } else { format!("arrived so far:{}", lines.concat()) };
+        let what = if lines.is_empty() {
+            "nothing arrived at all".to_owned()
+        } else {
+            format!("arrived so far:{}", lines.concat())
+        };
         format!("{what}\n  (logs: {})", self.logs.display())
     }
 }

@@ -54,13 +54,19 @@ pub(crate) struct Settings {
 
 /// True for the pods that prometheus-operator makes: the lab runs their programs itself.
 pub(crate) fn runs_elsewhere(pod: &Pod) -> bool {
-    pod.labels().get("app.kubernetes.io/managed-by").is_some_and(|manager| manager == "prometheus-operator")
+    pod.labels()
+        .get("app.kubernetes.io/managed-by")
+        .is_some_and(|manager| manager == "prometheus-operator")
 }
 
 /// The address that the pod's status shows.
 pub(crate) fn address_of(pod: &Pod, ip: Ipv4Addr) -> String {
     let is_ours = pod.labels().get("alertmanager").is_some_and(|name| name == NAME);
-    if is_ours && runs_elsewhere(pod) { ALERTMANAGER_POD_IP.to_owned() } else { ip.to_string() }
+    if is_ours && runs_elsewhere(pod) {
+        ALERTMANAGER_POD_IP.to_owned()
+    } else {
+        ip.to_string()
+    }
 }
 
 pub(crate) struct Start<'a> {
@@ -84,7 +90,11 @@ impl Start<'_> {
         operator
             .arg(format!("--web.listen-address={}:{OPERATOR_PORT}", self.host))
             .env("KUBECONFIG", self.control_plane.kubeconfig_path("prometheus-operator"));
-        let operator = self.supervisor.spawn("prometheus-operator", &mut operator, &self.logs.join("prometheus-operator.log"))?;
+        let operator = self.supervisor.spawn(
+            "prometheus-operator",
+            &mut operator,
+            &self.logs.join("prometheus-operator.log"),
+        )?;
 
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": MONITORING_NAMESPACE}});
         for object in [namespace, self.prometheus_object()?, self.alertmanager_object()] {
@@ -98,11 +108,21 @@ impl Start<'_> {
             operator.while_running(written).await?;
         }
 
-        let (prometheus_address, alertmanager_address) =
-            (SocketAddr::from((self.host, PROMETHEUS_PORT)), SocketAddr::from((self.host, ALERTMANAGER_PORT)));
+        let (prometheus_address, alertmanager_address) = (
+            SocketAddr::from((self.host, PROMETHEUS_PORT)),
+            SocketAddr::from((self.host, ALERTMANAGER_PORT)),
+        );
         let started = [
-            self.run(&prometheus, prometheus_address, &["--storage.tsdb.path", "--web.enable-lifecycle"])?,
-            self.run(&alertmanager, alertmanager_address, &["--storage.path", "--cluster.listen-address="])?,
+            self.run(
+                &prometheus,
+                prometheus_address,
+                &["--storage.tsdb.path", "--web.enable-lifecycle"],
+            )?,
+            self.run(
+                &alertmanager,
+                alertmanager_address,
+                &["--storage.path", "--cluster.listen-address="],
+            )?,
         ];
         for (process, address) in started.iter().zip([prometheus_address, alertmanager_address]) {
             answers(process, address).await?;
@@ -113,13 +133,20 @@ impl Start<'_> {
             })
             .await?;
         }
-        self.tasks.spawn(prometheus.keep_in_step(prometheus_address, self.http.clone()));
-        self.tasks.spawn(alertmanager.keep_in_step(alertmanager_address, self.http.clone()));
+        self.tasks
+            .spawn(prometheus.keep_in_step(prometheus_address, self.http.clone()));
+        self.tasks
+            .spawn(alertmanager.keep_in_step(alertmanager_address, self.http.clone()));
 
-        let api = crate::Prometheus { url: format!("http://{prometheus_address}"), http: self.http.clone() };
+        let api = crate::Prometheus {
+            url: format!("http://{prometheus_address}"),
+            http: self.http.clone(),
+        };
         wait::until(wait::PATIENCE, "Prometheus to discover Alertmanager", async || {
             let found: Value = api.get("alertmanagers", &[]).await?;
-            Ok(found["activeAlertmanagers"].as_array().is_some_and(|found| !found.is_empty()))
+            Ok(found["activeAlertmanagers"]
+                .as_array()
+                .is_some_and(|found| !found.is_empty()))
         })
         .await
     }
@@ -129,15 +156,30 @@ impl Start<'_> {
         let mut command = Command::new(self.tools.command(files.program));
         command
             .args(["--config.file", &files.config().display().to_string()])
-            .args([*storage, &self.folder.join(format!("{}-data", files.program)).display().to_string()])
+            .args([
+                *storage,
+                &self
+                    .folder
+                    .join(format!("{}-data", files.program))
+                    .display()
+                    .to_string(),
+            ])
             .args(["--web.listen-address", &address.to_string()])
             .args(others);
-        self.supervisor.spawn(files.program, &mut command, &self.logs.join(format!("{}.log", files.program)))
+        self.supervisor.spawn(
+            files.program,
+            &mut command,
+            &self.logs.join(format!("{}.log", files.program)),
+        )
     }
 
     fn prometheus_object(&self) -> Result<Value> {
         let kubeconfig = std::fs::read_to_string(self.control_plane.kubeconfig_path("prometheus"))?;
-        let token = kubeconfig.split("token: ").nth(1).and_then(|rest| rest.split('}').next()).context("no token")?;
+        let token = kubeconfig
+            .split("token: ")
+            .nth(1)
+            .and_then(|rest| rest.split('}').next())
+            .context("no token")?;
         let selector = json!({"matchLabels": self.settings.selector});
         let mut spec = json!({
             "replicas": 1,
@@ -215,8 +257,14 @@ impl Files {
     /// `None` if there is no configuration yet, else whether a file has changed.
     async fn write_changes(&self) -> Result<Option<bool>> {
         let is_prometheus = self.program == "prometheus";
-        let name = if is_prometheus { format!("prometheus-{NAME}") } else { format!("alertmanager-{NAME}-generated") };
-        let Some(secret) = self.secrets.get_opt(&name).await? else { return Ok(None) };
+        let name = if is_prometheus {
+            format!("prometheus-{NAME}")
+        } else {
+            format!("alertmanager-{NAME}-generated")
+        };
+        let Some(secret) = self.secrets.get_opt(&name).await? else {
+            return Ok(None);
+        };
         let mut wanted: BTreeMap<PathBuf, Vec<u8>> = BTreeMap::new();
         for (key, value) in secret.data.into_iter().flatten() {
             match key.strip_suffix(".gz") {
@@ -236,12 +284,16 @@ impl Files {
             }
         }
         for assets in self.secrets.list(&ListParams::default()).await? {
-            if assets.name_any().starts_with(&format!("{}-{NAME}-tls-assets", self.program)) {
+            if assets
+                .name_any()
+                .starts_with(&format!("{}-{NAME}-tls-assets", self.program))
+            {
                 let files = assets.data.into_iter().flatten();
                 wanted.extend(files.map(|(file, bytes)| (self.folder.join("certs").join(file), bytes.0)));
             }
         }
-        let changed = write_exactly(&self.folder, &wanted).with_context(|| format!("write {}", self.folder.display()))?;
+        let changed =
+            write_exactly(&self.folder, &wanted).with_context(|| format!("write {}", self.folder.display()))?;
         Ok(Some(changed))
     }
 
@@ -250,15 +302,25 @@ impl Files {
         config
             .replace("$(POD_NAME)", &format!("{}-{NAME}-0", self.program))
             .replace("$(SHARD)", "0")
-            .replace(&format!("/etc/{}/config/", self.program), &format!("{}/", self.folder.display()))
-            .replace(&format!("/etc/{}/", self.program), &format!("{}/", self.folder.display()))
+            .replace(
+                &format!("/etc/{}/config/", self.program),
+                &format!("{}/", self.folder.display()),
+            )
+            .replace(
+                &format!("/etc/{}/", self.program),
+                &format!("{}/", self.folder.display()),
+            )
             .into_bytes()
     }
 
     async fn keep_in_step(self, address: SocketAddr, http: reqwest::Client) {
         let quiet = watcher::Config::default();
-        let secrets = watcher(self.secrets.clone(), quiet.clone()).default_backoff().map(|event| event.is_ok());
-        let config_maps = watcher(self.config_maps.clone(), quiet).default_backoff().map(|event| event.is_ok());
+        let secrets = watcher(self.secrets.clone(), quiet.clone())
+            .default_backoff()
+            .map(|event| event.is_ok());
+        let config_maps = watcher(self.config_maps.clone(), quiet)
+            .default_backoff()
+            .map(|event| event.is_ok());
         let mut events = std::pin::pin!(futures::stream::select(secrets, config_maps));
         let mut unloaded = false;
         loop {
@@ -294,7 +356,9 @@ async fn reload(http: &reqwest::Client, address: SocketAddr) -> Result<()> {
 
 fn unzip(bytes: &[u8]) -> Result<String> {
     let mut text = String::new();
-    flate2::read::MultiGzDecoder::new(bytes).read_to_string(&mut text).context("unzip a generated configuration")?;
+    flate2::read::MultiGzDecoder::new(bytes)
+        .read_to_string(&mut text)
+        .context("unzip a generated configuration")?;
     Ok(text)
 }
 

@@ -12,7 +12,9 @@ pub(crate) struct Tasks {
 
 impl Tasks {
     pub(crate) fn new() -> Self {
-        Self { set: Arc::new(Mutex::new(Some(JoinSet::new()))) }
+        Self {
+            set: Arc::new(Mutex::new(Some(JoinSet::new()))),
+        }
     }
 
     /// Starts a task; after [`Tasks::end`] it does nothing.

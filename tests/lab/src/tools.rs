@@ -33,14 +33,24 @@ impl Tools {
             PathBuf::from(folder)
         } else {
             let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tools/build");
-            let output = Command::new(&build).arg("path").output().with_context(|| format!("run {} path", build.display()))?;
+            let output = Command::new(&build)
+                .arg("path")
+                .output()
+                .with_context(|| format!("run {} path", build.display()))?;
             PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
         };
         let tools = Self { folder };
-        let missing: Vec<&str> =
-            COMMANDS.into_iter().chain(["crds"]).filter(|name| !tools.command(name).exists()).collect();
+        let missing: Vec<&str> = COMMANDS
+            .into_iter()
+            .chain(["crds"])
+            .filter(|name| !tools.command(name).exists())
+            .collect();
         if !missing.is_empty() {
-            bail!("run: make tools ({} has no {})", tools.folder.display(), missing.join(", "));
+            bail!(
+                "run: make tools ({} has no {})",
+                tools.folder.display(),
+                missing.join(", ")
+            );
         }
         Ok(tools)
     }

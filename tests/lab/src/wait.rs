@@ -33,7 +33,11 @@ pub(crate) fn something_failed() -> bool {
 ///
 /// # Errors
 /// When the deadline passes; the message tells the probe's last error.
-pub async fn eventually<T>(deadline: Duration, what: &str, mut probe: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
+pub async fn eventually<T>(
+    deadline: Duration,
+    what: &str,
+    mut probe: impl AsyncFnMut() -> Result<Option<T>>,
+) -> Result<T> {
     let start = Instant::now();
     let mut pause = Duration::from_millis(20);
     loop {

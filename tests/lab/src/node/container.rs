@@ -63,8 +63,15 @@ pub(crate) fn start(place: Arc<Place>, container: &Container, role: Role) -> Arc
     let (progress_sender, progress) = watch::channel(Progress::default());
     let (stop, stopped) = watch::channel(None);
     let tasks = place.ground.tasks.clone();
-    let keeper =
-        Keeper { place, name: container.name.clone(), role, progress: progress_sender, stopped, restarts: 0, crashes: 0 };
+    let keeper = Keeper {
+        place,
+        name: container.name.clone(),
+        role,
+        progress: progress_sender,
+        stopped,
+        restarts: 0,
+        crashes: 0,
+    };
     tasks.spawn(keeper.keep());
     Arc::new(Running { role, progress, stop })
 }
@@ -92,12 +99,19 @@ enum End {
 impl Keeper {
     async fn keep(mut self) {
         let good = self.run_until_done().await;
-        self.progress.send_modify(|progress| *progress = Progress { started: true, finished: Some(good) });
+        self.progress.send_modify(|progress| {
+            *progress = Progress {
+                started: true,
+                finished: Some(good),
+            }
+        });
     }
 
     async fn run_until_done(&mut self) -> bool {
         loop {
-            let Some(container) = self.place.container(&self.name) else { return false };
+            let Some(container) = self.place.container(&self.name) else {
+                return false;
+            };
             let image = self.place.image(&container);
             if self.stopped.borrow().is_some() {
                 return false;
@@ -185,9 +199,15 @@ impl Keeper {
         let ready = process.is_none() || container.readiness_probe.as_ref().is_none_or(|probe| !can_ask(probe));
         let restarts = self.restarts;
         self.place.record(container, |status| {
-            status.last_state = status.state.take().filter(|state| state.terminated.is_some()).or(status.last_state.take());
+            status.last_state = status
+                .state
+                .take()
+                .filter(|state| state.terminated.is_some())
+                .or(status.last_state.take());
             status.state = Some(ContainerState {
-                running: Some(ContainerStateRunning { started_at: Some(since.clone()) }),
+                running: Some(ContainerStateRunning {
+                    started_at: Some(since.clone()),
+                }),
                 ..ContainerState::default()
             });
             status.image_id = format!("lab://{reference}");
@@ -255,7 +275,9 @@ impl Keeper {
         let back_off = async {
             pull_failed.await;
             let message = format!("Back-off pulling image {reference:?}");
-            self.place.record(container, |status| status.state = Some(waiting("ImagePullBackOff", message)));
+            self.place.record(container, |status| {
+                status.state = Some(waiting("ImagePullBackOff", message))
+            });
             std::future::pending::<()>().await;
         };
         tokio::select! {
@@ -276,7 +298,10 @@ impl Keeper {
             ..ContainerStateTerminated::default()
         };
         self.place.record(container, |status| {
-            status.state = Some(ContainerState { terminated: Some(end), ..ContainerState::default() });
+            status.state = Some(ContainerState {
+                terminated: Some(end),
+                ..ContainerState::default()
+            });
             // kubelet calls an init container that ended well ready.
             status.ready = self.role == Role::Init && code == 0;
             status.started = Some(false);
@@ -289,7 +314,8 @@ impl Keeper {
             return std::future::pending().await;
         };
         let period = Duration::from_secs(u64::try_from(probe.period_seconds.unwrap_or(10).max(1)).unwrap_or(1));
-        let delay = Duration::from_secs(u64::try_from(probe.initial_delay_seconds.unwrap_or_default()).unwrap_or_default());
+        let delay =
+            Duration::from_secs(u64::try_from(probe.initial_delay_seconds.unwrap_or_default()).unwrap_or_default());
         tokio::time::sleep(delay).await;
         let mut ready = false;
         let (mut passed, mut failed) = (0, 0);
@@ -299,7 +325,11 @@ impl Keeper {
             } else {
                 (passed, failed) = (0, failed + 1);
             }
-            let now = if ready { failed < probe.failure_threshold.unwrap_or(3) } else { passed >= probe.success_threshold.unwrap_or(1) };
+            let now = if ready {
+                failed < probe.failure_threshold.unwrap_or(3)
+            } else {
+                passed >= probe.success_threshold.unwrap_or(1)
+            };
             if now != ready {
                 ready = now;
                 self.place.record(container, |status| status.ready = ready);
@@ -325,7 +355,10 @@ async fn ask(probe: &Probe, container: &Container, ip: &str) -> bool {
         IntOrString::Int(number) => Some(*number),
         IntOrString::String(name) => {
             let ports = container.ports.iter().flatten();
-            ports.into_iter().find(|port| port.name.as_ref() == Some(name)).map(|port| port.container_port)
+            ports
+                .into_iter()
+                .find(|port| port.name.as_ref() == Some(name))
+                .map(|port| port.container_port)
         }
     };
     let timeout = Duration::from_secs(u64::try_from(probe.timeout_seconds.unwrap_or(1)).unwrap_or(1));
@@ -339,7 +372,11 @@ async fn ask(probe: &Probe, container: &Container, ip: &str) -> bool {
         let port = u16::try_from(number(&probe.tcp_socket.as_ref()?.port)?).ok()?;
         tokio::net::TcpStream::connect((ip, port)).await.ok().map(|_| true)
     };
-    tokio::time::timeout(timeout, attempt).await.ok().flatten().unwrap_or(false)
+    tokio::time::timeout(timeout, attempt)
+        .await
+        .ok()
+        .flatten()
+        .unwrap_or(false)
 }
 
 async fn stop_requested(stopped: &mut watch::Receiver<Option<Instant>>) {
@@ -349,7 +386,10 @@ async fn stop_requested(stopped: &mut watch::Receiver<Option<Instant>>) {
 async fn image_changed(place: &Place, name: &str, image: Option<&str>) {
     let mut object = place.object.clone();
     loop {
-        if place.container(name).is_some_and(|container| container.image.as_deref() != image) {
+        if place
+            .container(name)
+            .is_some_and(|container| container.image.as_deref() != image)
+        {
             return;
         }
         if object.changed().await.is_err() {
@@ -371,5 +411,10 @@ async fn end_process(process: &Process, deadline: Instant) -> i32 {
 
 /// The exit code as a container runtime reports it: 128 and the signal's number for one that was killed.
 fn code(status: Option<ExitStatus>) -> i32 {
-    status.map_or(255, |status| status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(255))
+    status.map_or(255, |status| {
+        status
+            .code()
+            .or_else(|| status.signal().map(|signal| 128 + signal))
+            .unwrap_or(255)
+    })
 }

@@ -54,8 +54,13 @@ impl Surroundings<'_> {
         for inherited in ["PATH", "HOME", "TMPDIR"] {
             command.envs(std::env::var_os(inherited).map(|value| (inherited, value)));
         }
-        let folder = container.working_dir.as_deref().map(|path| root.join(path.trim_start_matches('/')));
-        command.envs(env).current_dir(folder.filter(|folder| folder.is_dir()).as_deref().unwrap_or(root));
+        let folder = container
+            .working_dir
+            .as_deref()
+            .map(|path| root.join(path.trim_start_matches('/')));
+        command
+            .envs(env)
+            .current_dir(folder.filter(|folder| folder.is_dir()).as_deref().unwrap_or(root));
         Ok(command)
     }
 
@@ -65,14 +70,25 @@ impl Surroundings<'_> {
         for source in container.env_from.iter().flatten() {
             let prefix = source.prefix.as_deref().unwrap_or_default();
             let (what, optional, data) = if let Some(source) = &source.config_map_ref {
-                (format!("configmap {:?}", source.name), source.optional, self.objects.config_map(namespace, &source.name))
+                (
+                    format!("configmap {:?}", source.name),
+                    source.optional,
+                    self.objects.config_map(namespace, &source.name),
+                )
             } else if let Some(source) = &source.secret_ref {
-                (format!("secret {:?}", source.name), source.optional, self.objects.secret(namespace, &source.name))
+                (
+                    format!("secret {:?}", source.name),
+                    source.optional,
+                    self.objects.secret(namespace, &source.name),
+                )
             } else {
                 continue;
             };
             match data {
-                Some(data) => env.extend(data.into_iter().map(|(key, value)| (format!("{prefix}{key}"), text(value)))),
+                Some(data) => env.extend(
+                    data.into_iter()
+                        .map(|(key, value)| (format!("{prefix}{key}"), text(value))),
+                ),
                 None if optional.unwrap_or_default() => {}
                 None => bail!("{what} not found"),
             }
@@ -96,7 +112,10 @@ impl Surroundings<'_> {
             return self.field(field).map(Some);
         }
         if let Some(field) = &source.resource_field_ref {
-            let (list, name) = field.resource.split_once('.').context("resourceFieldRef without a dot")?;
+            let (list, name) = field
+                .resource
+                .split_once('.')
+                .context("resourceFieldRef without a dot")?;
             let resources = container.resources.as_ref();
             let list = match list {
                 "limits" => resources.and_then(|resources| resources.limits.as_ref()),
@@ -105,9 +124,19 @@ impl Surroundings<'_> {
             return Ok(list.and_then(|list| list.get(name)).map(|quantity| quantity.0.clone()));
         }
         let (what, key, optional, data) = if let Some(from) = &source.secret_key_ref {
-            (format!("secret {:?}", from.name), &from.key, from.optional, self.objects.secret(namespace, &from.name))
+            (
+                format!("secret {:?}", from.name),
+                &from.key,
+                from.optional,
+                self.objects.secret(namespace, &from.name),
+            )
         } else if let Some(from) = &source.config_map_key_ref {
-            (format!("configmap {:?}", from.name), &from.key, from.optional, self.objects.config_map(namespace, &from.name))
+            (
+                format!("configmap {:?}", from.name),
+                &from.key,
+                from.optional,
+                self.objects.config_map(namespace, &from.name),
+            )
         } else {
             bail!("an env source that the lab does not know");
         };

@@ -52,18 +52,26 @@ impl Images {
             ("registry.k8s.io/pause".to_owned(), Image::NoProcess),
         ]);
         table.extend(given);
-        Self { table: Arc::new(Mutex::new(table)), changed: watch::channel(()).0 }
+        Self {
+            table: Arc::new(Mutex::new(table)),
+            changed: watch::channel(()).0,
+        }
     }
 
     pub(crate) fn set(&self, reference: &str, image: Image) {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner).insert(reference.to_owned(), image);
+        self.table
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(reference.to_owned(), image);
         self.changed.send_replace(());
     }
 
     /// An entry for the whole reference wins over one for its repository.
     pub(crate) fn find(&self, reference: &str) -> Image {
         let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        let short = reference.trim_start_matches("docker.io/").trim_start_matches("library/");
+        let short = reference
+            .trim_start_matches("docker.io/")
+            .trim_start_matches("library/");
         [reference, repository(reference), short, repository(short)]
             .into_iter()
             .find_map(|name| table.get(name))
@@ -92,7 +100,10 @@ mod tests {
             ("localhost:5000/exporter:broken".to_owned(), Image::Missing),
         ]));
         assert_eq!(images.find("localhost:5000/exporter"), Image::from("/bin/exporter"));
-        assert_eq!(images.find("localhost:5000/exporter:1.2@sha256:abc"), Image::from("/bin/exporter"));
+        assert_eq!(
+            images.find("localhost:5000/exporter:1.2@sha256:abc"),
+            Image::from("/bin/exporter")
+        );
         assert_eq!(images.find("localhost:5000/exporter:broken"), Image::Missing);
         assert_eq!(images.find("docker.io/library/busybox:1.36"), Image::Host);
         assert_eq!(images.find("exporter"), Image::Missing);

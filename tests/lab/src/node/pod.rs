@@ -42,19 +42,34 @@ pub(crate) struct Place {
 
 /// Runs one pod from its first sight to its end.
 pub(crate) async fn run(ground: Arc<Ground>, mut object: watch::Receiver<Option<Pod>>) {
-    let Some(pod) = bound(&ground.client, &mut object).await else { return };
-    let (Some(namespace), Some(uid)) = (pod.namespace(), pod.uid()) else { return };
-    if pod.status.as_ref().and_then(|status| status.phase.as_deref()).is_some_and(|phase| phase != "Pending") {
+    let Some(pod) = bound(&ground.client, &mut object).await else {
+        return;
+    };
+    let (Some(namespace), Some(uid)) = (pod.namespace(), pod.uid()) else {
+        return;
+    };
+    if pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref())
+        .is_some_and(|phase| phase != "Pending")
+    {
         return;
     }
     let host_network = pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or_default();
-    let ip = if host_network { Ok(ground.network.host()) } else { ground.network.pod() };
+    let ip = if host_network {
+        Ok(ground.network.host())
+    } else {
+        ground.network.pod()
+    };
     let ip = match ip {
         Ok(ip) => ip,
         Err(error) => return tracing::error!(%error, pod = pod.name_any(), "the pod does not start"),
     };
     let place = Arc::new(Place {
-        folders: Folders { pod: ground.folder.join(&uid) },
+        folders: Folders {
+            pod: ground.folder.join(&uid),
+        },
         namespace,
         name: pod.name_any(),
         uid,
@@ -82,7 +97,9 @@ async fn bound(client: &Client, object: &mut watch::Receiver<Option<Pod>>) -> Op
         match spec.node_name.as_deref() {
             Some(NODE_NAME) => return Some(pod),
             Some(_) => return None,
-            None if spec.scheduling_gates.as_ref().is_none_or(Vec::is_empty) && pod.metadata.deletion_timestamp.is_none() => {
+            None if spec.scheduling_gates.as_ref().is_none_or(Vec::is_empty)
+                && pod.metadata.deletion_timestamp.is_none() =>
+            {
                 let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace()?);
                 let name = pod.name_any();
                 let binding = json!({
@@ -90,8 +107,9 @@ async fn bound(client: &Client, object: &mut watch::Receiver<Option<Pod>>) -> Op
                     "metadata": {"name": name, "uid": pod.uid()},
                     "target": {"apiVersion": "v1", "kind": "Node", "name": NODE_NAME},
                 });
-                let bound: kube::Result<Value> =
-                    api.create_subresource("binding", &name, &PostParams::default(), &binding).await;
+                let bound: kube::Result<Value> = api
+                    .create_subresource("binding", &name, &PostParams::default(), &binding)
+                    .await;
                 match bound {
                     // What follows is the same whether the watch has shown the binding or not.
                     Ok(_) => return Some(pod),
@@ -119,13 +137,19 @@ impl Place {
     pub(crate) fn container(&self, name: &str) -> Option<Container> {
         let object = self.object.borrow();
         let spec = object.as_ref()?.spec.as_ref()?;
-        spec.init_containers.iter().flatten().chain(&spec.containers).find(|container| container.name == name).cloned()
+        spec.init_containers
+            .iter()
+            .flatten()
+            .chain(&spec.containers)
+            .find(|container| container.name == name)
+            .cloned()
     }
 
     pub(crate) fn restart_policy(&self) -> String {
         let object = self.object.borrow();
         let spec = object.as_ref().and_then(|pod| pod.spec.as_ref());
-        spec.and_then(|spec| spec.restart_policy.clone()).unwrap_or_else(|| "Always".to_owned())
+        spec.and_then(|spec| spec.restart_policy.clone())
+            .unwrap_or_else(|| "Always".to_owned())
     }
 
     /// The image that stands for `container`.
@@ -140,8 +164,9 @@ impl Place {
     /// Changes what is reported of a container.
     pub(crate) fn record(&self, container: &Container, change: impl FnOnce(&mut ContainerStatus)) {
         let mut statuses = self.statuses();
-        let status =
-            statuses.entry(container.name.clone()).or_insert_with(|| status::fresh(container, "ContainerCreating"));
+        let status = statuses
+            .entry(container.name.clone())
+            .or_insert_with(|| status::fresh(container, "ContainerCreating"));
         change(status);
         drop(statuses);
         self.changed.notify_one();
@@ -186,12 +211,17 @@ impl Place {
 
     /// Starts the containers in their order and comes back when the pod has nothing left to do.
     async fn work(self: &Arc<Self>, running: &Mutex<Vec<Arc<Running>>>) {
-        let Some(spec) = self.pod().and_then(|pod| pod.spec) else { return };
+        let Some(spec) = self.pod().and_then(|pod| pod.spec) else {
+            return;
+        };
         self.changed.notify_one();
         self.volumes_ready().await;
         let start = |container: &Container, role: Role| {
             let started = container::start(self.clone(), container, role);
-            running.lock().unwrap_or_else(PoisonError::into_inner).push(started.clone());
+            running
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(started.clone());
             started
         };
         for container in spec.init_containers.iter().flatten() {
@@ -202,7 +232,11 @@ impl Place {
                 return;
             }
         }
-        let mains: Vec<_> = spec.containers.iter().map(|container| start(container, Role::Main)).collect();
+        let mains: Vec<_> = spec
+            .containers
+            .iter()
+            .map(|container| start(container, Role::Main))
+            .collect();
         join_all(mains.iter().map(|main| main.finished())).await;
     }
 
@@ -210,7 +244,12 @@ impl Place {
     fn needs_no_volumes(&self, pod: &Pod) -> bool {
         let Some(spec) = &pod.spec else { return true };
         spec.volumes.as_ref().is_none_or(Vec::is_empty)
-            || spec.init_containers.iter().flatten().chain(&spec.containers).all(|c| self.image(c) == Image::NoProcess)
+            || spec
+                .init_containers
+                .iter()
+                .flatten()
+                .chain(&spec.containers)
+                .all(|c| self.image(c) == Image::NoProcess)
     }
 
     async fn volumes_ready(&self) {
@@ -221,7 +260,9 @@ impl Place {
             if self.needs_no_volumes(&pod) {
                 return;
             }
-            let Err(error) = self.folders.refresh(&pod, &self.ground.objects) else { return };
+            let Err(error) = self.folders.refresh(&pod, &self.ground.objects) else {
+                return;
+            };
             for container in pod.spec.iter().flat_map(|spec| &spec.containers) {
                 self.record(container, |status| {
                     status.state = Some(status::waiting("ContainerCreating", format!("{error:#}")));
@@ -242,7 +283,11 @@ impl Place {
                 break;
             }
             if let Err(error) = self.folders.refresh(&pod, &self.ground.objects) {
-                tracing::debug!(error = format!("{error:#}"), pod = self.name, "volumes stay as they are");
+                tracing::debug!(
+                    error = format!("{error:#}"),
+                    pod = self.name,
+                    "volumes stay as they are"
+                );
             }
         }
         std::future::pending().await
@@ -269,7 +314,10 @@ impl Place {
     }
 
     async fn remove(&self) {
-        let preconditions = Preconditions { uid: Some(self.uid.clone()), resource_version: None };
+        let preconditions = Preconditions {
+            uid: Some(self.uid.clone()),
+            resource_version: None,
+        };
         let params = DeleteParams::default().grace_period(0).preconditions(preconditions);
         if self.pod().is_some()
             && let Err(error) = self.api().delete(&self.name, &params).await
@@ -305,7 +353,11 @@ impl Place {
         // Strategic: conditions are merged by their type, so that those of others (PodScheduled) stay.
         let patch = Patch::Strategic(json!({"metadata": {"uid": self.uid}, "status": status}));
         for _ in 0..5 {
-            match self.api().patch_status(&self.name, &PatchParams::default(), &patch).await {
+            match self
+                .api()
+                .patch_status(&self.name, &PatchParams::default(), &patch)
+                .await
+            {
                 Ok(_) => return,
                 Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => return,
                 Err(error) => {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Container, ContainerState, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, HostIP, Pod, PodCondition,
-    PodIP, PodStatus,
+    Container, ContainerState, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, HostIP, Pod,
+    PodCondition, PodIP, PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{Timestamp, Unit};
@@ -18,7 +18,10 @@ pub(crate) fn now() -> Time {
 pub(crate) fn waiting(reason: &str, message: impl Into<String>) -> ContainerState {
     let message = Some(message.into()).filter(|message| !message.is_empty());
     ContainerState {
-        waiting: Some(ContainerStateWaiting { reason: Some(reason.into()), message }),
+        waiting: Some(ContainerStateWaiting {
+            reason: Some(reason.into()),
+            message,
+        }),
         ..ContainerState::default()
     }
 }
@@ -60,13 +63,22 @@ fn is_running(status: &ContainerStatus) -> bool {
 
 impl Facts<'_> {
     fn of(&self, container: &Container) -> ContainerStatus {
-        self.containers.get(&container.name).cloned().unwrap_or_else(|| fresh(container, "PodInitializing"))
+        self.containers
+            .get(&container.name)
+            .cloned()
+            .unwrap_or_else(|| fresh(container, "PodInitializing"))
     }
 
     pub(crate) fn status(&self) -> PodStatus {
-        let Some(spec) = &self.pod.spec else { return PodStatus::default() };
-        let inits: Vec<(&Container, ContainerStatus)> =
-            spec.init_containers.iter().flatten().map(|container| (container, self.of(container))).collect();
+        let Some(spec) = &self.pod.spec else {
+            return PodStatus::default();
+        };
+        let inits: Vec<(&Container, ContainerStatus)> = spec
+            .init_containers
+            .iter()
+            .flatten()
+            .map(|container| (container, self.of(container)))
+            .collect();
         let mains: Vec<ContainerStatus> = spec.containers.iter().map(|container| self.of(container)).collect();
 
         let initialized = inits.iter().all(|(container, status)| {
@@ -77,12 +89,25 @@ impl Facts<'_> {
             }
         });
         let phase = self.phase(initialized, &mains);
-        let sidecars = inits.iter().filter(|(container, _)| is_sidecar(container)).map(|(_, status)| status);
-        let unready: Vec<&str> =
-            mains.iter().chain(sidecars).filter(|status| !status.ready).map(|status| status.name.as_str()).collect();
+        let sidecars = inits
+            .iter()
+            .filter(|(container, _)| is_sidecar(container))
+            .map(|(_, status)| status);
+        let unready: Vec<&str> = mains
+            .iter()
+            .chain(sidecars)
+            .filter(|status| !status.ready)
+            .map(|status| status.name.as_str())
+            .collect();
         let gates_open = spec.readiness_gates.iter().flatten().all(|gate| {
-            let conditions = self.pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-            conditions.into_iter().any(|condition| condition.type_ == gate.condition_type && condition.status == "True")
+            let conditions = self
+                .pod
+                .status
+                .iter()
+                .flat_map(|status| status.conditions.iter().flatten());
+            conditions
+                .into_iter()
+                .any(|condition| condition.type_ == gate.condition_type && condition.status == "True")
         });
 
         let over = matches!(phase, "Succeeded" | "Failed");
@@ -90,11 +115,19 @@ impl Facts<'_> {
         let (reason, message) = if phase == "Succeeded" {
             ("PodCompleted", String::new())
         } else {
-            ("ContainersNotReady", format!("containers with unready status: [{}]", unready.join(" ")))
+            (
+                "ContainersNotReady",
+                format!("containers with unready status: [{}]", unready.join(" ")),
+            )
         };
-        let condition = |kind: &str, holds: bool, reason: &str, message: &str| self.condition(kind, holds, reason, message);
+        let condition =
+            |kind: &str, holds: bool, reason: &str, message: &str| self.condition(kind, holds, reason, message);
         let ready = containers_ready && gates_open;
-        let gate_reason = if containers_ready { "ReadinessGatesNotReady" } else { reason };
+        let gate_reason = if containers_ready {
+            "ReadinessGatesNotReady"
+        } else {
+            reason
+        };
         let conditions = vec![
             condition("PodReadyToStartContainers", self.address.is_some() && !over, "", ""),
             condition("Initialized", initialized, "ContainersNotInitialized", ""),
@@ -121,7 +154,9 @@ impl Facts<'_> {
             return if self.finished { "Failed" } else { "Pending" };
         }
         if self.finished {
-            let all_good = mains.iter().all(|status| terminated(status).is_some_and(|end| end.exit_code == 0));
+            let all_good = mains
+                .iter()
+                .all(|status| terminated(status).is_some_and(|end| end.exit_code == 0));
             return if all_good { "Succeeded" } else { "Failed" };
         }
         // A container that waits for its next start after a crash counts as stopped, not as waiting.
@@ -129,7 +164,11 @@ impl Facts<'_> {
             status.last_state.as_ref().is_none_or(|last| last.terminated.is_none())
                 && status.state.as_ref().is_none_or(|state| state.waiting.is_some())
         };
-        if !initialized && !mains.iter().any(|status| is_running(status) || terminated(status).is_some()) {
+        if !initialized
+            && !mains
+                .iter()
+                .any(|status| is_running(status) || terminated(status).is_some())
+        {
             return "Pending";
         }
         if mains.iter().any(waits) { "Pending" } else { "Running" }
@@ -137,7 +176,11 @@ impl Facts<'_> {
 
     fn condition(&self, kind: &str, holds: bool, reason: &str, message: &str) -> PodCondition {
         let status = if holds { "True" } else { "False" };
-        let before = self.pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        let before = self
+            .pod
+            .status
+            .iter()
+            .flat_map(|status| status.conditions.iter().flatten());
         let since = before
             .filter(|condition| condition.type_ == kind && condition.status == status)
             .find_map(|condition| condition.last_transition_time.clone());

@@ -69,7 +69,10 @@ impl Folders {
 
 /// `path` taken as relative to `folder`; refuses to leave it.
 fn below(folder: &Path, path: &str) -> Result<PathBuf> {
-    let relative: PathBuf = Path::new(path).components().filter(|part| !matches!(part, Component::RootDir)).collect();
+    let relative: PathBuf = Path::new(path)
+        .components()
+        .filter(|part| !matches!(part, Component::RootDir))
+        .collect();
     if relative.components().any(|part| matches!(part, Component::ParentDir)) {
         bail!("{path}: `..` is not allowed in a mount");
     }
@@ -81,10 +84,22 @@ type Files = BTreeMap<PathBuf, Vec<u8>>;
 /// The files of a ConfigMap or Secret volume; `None` for other kinds, which stay the folder that they are.
 fn files(volume: &Volume, namespace: &str, objects: &Objects) -> Result<Option<Files>> {
     let (kind, name, optional, items, data) = if let Some(source) = &volume.config_map {
-        ("configmap", source.name.as_str(), source.optional, &source.items, objects.config_map(namespace, &source.name))
+        (
+            "configmap",
+            source.name.as_str(),
+            source.optional,
+            &source.items,
+            objects.config_map(namespace, &source.name),
+        )
     } else if let Some(source) = &volume.secret {
         let name = source.secret_name.as_deref().unwrap_or_default();
-        ("secret", name, source.optional, &source.items, objects.secret(namespace, name))
+        (
+            "secret",
+            name,
+            source.optional,
+            &source.items,
+            objects.secret(namespace, name),
+        )
     } else {
         return Ok(None);
     };
@@ -93,16 +108,27 @@ fn files(volume: &Volume, namespace: &str, objects: &Objects) -> Result<Option<F
         if optional {
             return Ok(Some(Files::new()));
         }
-        bail!("MountVolume.SetUp failed for volume {:?}: {kind} {name:?} not found", volume.name);
+        bail!(
+            "MountVolume.SetUp failed for volume {:?}: {kind} {name:?} not found",
+            volume.name
+        );
     };
     select(data, items.as_deref(), optional)
-        .with_context(|| format!("MountVolume.SetUp failed for volume {:?} ({kind} {name:?})", volume.name))
+        .with_context(|| {
+            format!(
+                "MountVolume.SetUp failed for volume {:?} ({kind} {name:?})",
+                volume.name
+            )
+        })
         .map(Some)
 }
 
 fn select(mut data: BTreeMap<String, Vec<u8>>, items: Option<&[KeyToPath]>, optional: bool) -> Result<Files> {
     let Some(items) = items.filter(|items| !items.is_empty()) else {
-        return Ok(data.into_iter().map(|(key, value)| (PathBuf::from(key), value)).collect());
+        return Ok(data
+            .into_iter()
+            .map(|(key, value)| (PathBuf::from(key), value))
+            .collect());
     };
     let mut files = Files::new();
     for item in items {
@@ -157,7 +183,12 @@ fn project(folder: &Path, files: &Files) -> Result<()> {
 fn holds_exactly(data: &Path, files: &Files) -> bool {
     fn count(folder: &Path) -> usize {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-        entries.map(|entry| if entry.path().is_dir() { count(&entry.path()) } else { 1 }).sum()
+        entries
+            .map(|entry| if entry.path().is_dir() { count(&entry.path()) } else { 1 })
+            .sum()
     }
-    count(data) == files.len() && files.iter().all(|(path, content)| fs::read(data.join(path)).is_ok_and(|now| now == *content))
+    count(data) == files.len()
+        && files
+            .iter()
+            .all(|(path, content)| fs::read(data.join(path)).is_ok_and(|now| now == *content))
 }

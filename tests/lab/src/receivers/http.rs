@@ -24,7 +24,9 @@ pub(crate) struct Inboxes {
 }
 
 pub(crate) async fn serve(address: SocketAddr, inboxes: Inboxes) -> Result<JoinHandle<()>> {
-    let listener = TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("listen on {address}"))?;
     let router = Router::new()
         .route("/discord/{name}", post(discord))
         .route("/slack/{name}", post(slack))
@@ -43,7 +45,11 @@ fn read<T: DeserializeOwned + Default>(body: &str) -> (T, Value) {
 
 async fn discord(State(inboxes): State<Inboxes>, Path(channel): Path<String>, text: String) -> StatusCode {
     let (message, body) = read::<DiscordMessage>(&text);
-    inboxes.discord.put(DiscordMessage { channel, body, ..message });
+    inboxes.discord.put(DiscordMessage {
+        channel,
+        body,
+        ..message
+    });
     StatusCode::NO_CONTENT
 }
 

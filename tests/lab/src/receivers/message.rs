@@ -117,11 +117,20 @@ impl Notification for SlackMessage {
     }
 
     fn is_resolved(&self) -> bool {
-        self.attachments.first().is_some_and(|attachment| attachment.color == "good") || says_resolved(self.title())
+        self.attachments
+            .first()
+            .is_some_and(|attachment| attachment.color == "good")
+            || says_resolved(self.title())
     }
 
     fn summary(&self) -> String {
-        format!("/slack/{} ({}): {:?} {:?}", self.name, self.channel, self.text, self.title())
+        format!(
+            "/slack/{} ({}): {:?} {:?}",
+            self.name,
+            self.channel,
+            self.text,
+            self.title()
+        )
     }
 }
 
@@ -161,7 +170,11 @@ impl WebhookMessage {
     /// The names of the alerts in it, in order.
     #[must_use]
     pub fn alert_names(&self) -> Vec<&str> {
-        self.alerts.iter().filter_map(|alert| alert.labels.get("alertname")).map(String::as_str).collect()
+        self.alerts
+            .iter()
+            .filter_map(|alert| alert.labels.get("alertname"))
+            .map(String::as_str)
+            .collect()
     }
 }
 
@@ -204,14 +217,20 @@ impl Mail {
     /// The value of a header, whatever the case of its name.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(header, _)| header.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+        self.headers
+            .iter()
+            .find(|(header, _)| header.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.trim())
     }
 
     pub(crate) fn parse(&mut self) {
         let raw = std::mem::take(&mut self.raw);
         if let Some(message) = mail_parser::MessageParser::default().parse(&raw) {
             self.subject = message.subject().unwrap_or_default().to_owned();
-            self.headers = message.headers_raw().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+            self.headers = message
+                .headers_raw()
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect();
             self.text = message.body_text(0).unwrap_or_default().into_owned();
             self.html = message.body_html(0).unwrap_or_default().into_owned();
         }

@@ -43,9 +43,18 @@ pub(crate) async fn serve(inbox: Inbox<Mail>, login: Login) -> Result<(SocketAdd
 async fn converse(mut stream: TcpStream, peer: IpAddr, inbox: Inbox<Mail>, login: Login) -> io::Result<()> {
     let mut builder = SessionBuilder::new("lab");
     if login == Login::Required {
-        builder.enable_auth(AuthMechanism::Plain).enable_auth(AuthMechanism::Login).insecure_enable_plaintext_auth();
+        builder
+            .enable_auth(AuthMechanism::Plain)
+            .enable_auth(AuthMechanism::Login)
+            .insecure_enable_plaintext_auth();
     }
-    let mut session = builder.build(peer, Recorder { inbox, mail: Mail::default() });
+    let mut session = builder.build(
+        peer,
+        Recorder {
+            inbox,
+            mail: Mail::default(),
+        },
+    );
     let (read, mut write) = stream.split();
     let mut lines = BufReader::new(read);
     write.write_all(&session.greeting().buffer()?).await?;
@@ -71,7 +80,11 @@ struct Recorder {
 
 impl Handler for Recorder {
     fn mail(&mut self, _ip: IpAddr, _domain: &str, from: &str) -> Response {
-        self.mail = Mail { from: from.to_owned(), user: self.mail.user.take(), ..Mail::default() };
+        self.mail = Mail {
+            from: from.to_owned(),
+            user: self.mail.user.take(),
+            ..Mail::default()
+        };
         OK
     }
 
