@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind, Status};
 use kube::discovery::{Discovery, Scope};
@@ -69,14 +70,33 @@ impl Manifests {
             .as_ref()
             .is_some_and(|types| types.kind == "CustomResourceDefinition")
         {
-            wait::until(
-                wait::PATIENCE,
-                &format!("definition {name} to be established"),
-                async || Ok(has_condition(&api.get(&name).await?, "Established")),
-            )
-            .await?;
+            established(&api, &name).await?;
         }
         Ok(applied)
+    }
+
+    /// Creates one of prometheus-operator's definitions from its file `<group>_<plural>.yaml`; one that exists stays as it is.
+    /// The text goes to the API server as it is: reading these 4 MB of YAML here would take longer than all the rest.
+    pub(crate) async fn define(&self, file: &Path) -> Result<()> {
+        let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        let (group, plural) = stem
+            .split_once('_')
+            .with_context(|| format!("{}: no group in its name", file.display()))?;
+        let request =
+            axum::http::Request::post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions?fieldManager=lab")
+                .header("Content-Type", "application/yaml")
+                .body(std::fs::read(file).with_context(|| format!("read {}", file.display()))?)?;
+        match self.client.request_text(request).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            Err(error) => return Err(error).with_context(|| format!("create the definition in {}", file.display())),
+        }
+        let resource = ApiResource::erase::<CustomResourceDefinition>(&());
+        established(
+            &Api::all_with(self.client.clone(), &resource),
+            &format!("{plural}.{group}"),
+        )
+        .await
     }
 
     pub(crate) async fn delete(&self, object: &Value, namespace: &str) -> Result<()> {
@@ -133,6 +153,14 @@ impl Manifests {
         )
         .await
     }
+}
+
+async fn established(definitions: &Api<DynamicObject>, name: &str) -> Result<()> {
+    let what = format!("definition {name} to be established");
+    wait::until(wait::PATIENCE, &what, async || {
+        Ok(has_condition(&definitions.get(name).await?, "Established"))
+    })
+    .await
 }
 
 fn is_not_found(status: &Status) -> bool {

@@ -23,11 +23,12 @@ async fn a_lab_whose_process_is_killed_leaves_nothing_behind() -> Result<()> {
         .next()
         .context("its folder")?
         .to_owned();
-    assert!(users_of(&folder).len() >= 3, "{:?}", users_of(&folder));
+    let users = users_of(&folder)?;
+    assert!(users.len() >= 3, "{users:?}");
 
     lab.kill()?;
     lab.wait()?;
-    lab::until(SOON, "its processes to end", async || Ok(users_of(&folder).is_empty())).await?;
+    lab::until(SOON, "its processes to end", async || Ok(users_of(&folder)?.is_empty())).await?;
     lab::until(SOON, "its folder to go", async || {
         Ok(!std::path::Path::new(&folder).exists())
     })
@@ -35,11 +36,11 @@ async fn a_lab_whose_process_is_killed_leaves_nothing_behind() -> Result<()> {
 }
 
 /// The command lines that name the folder.
-fn users_of(folder: &str) -> Vec<String> {
-    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+fn users_of(folder: &str) -> Result<Vec<String>> {
+    let processes = std::fs::read_dir("/proc")?.flatten();
     let lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
-    lines
+    Ok(lines
         .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
         .filter(|line| line.contains(folder))
-        .collect()
+        .collect())
 }
