@@ -64,8 +64,7 @@ impl Parts {
         let files: Vec<PathBuf> = files
             .filter(|file| file.extension().is_some_and(|kind| kind == "yaml"))
             .collect();
-        futures::future::try_join_all(files.iter().map(|file| self.manifests.define(file))).await?;
-        Ok(())
+        self.manifests.define(&files).await
     }
 
     async fn start_stack(&self, guard: &Guard) -> Result<()> {

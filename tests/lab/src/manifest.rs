@@ -1,10 +1,10 @@
 //! Manifests: YAML of any kinds, applied as `kubectl apply --server-side` does.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind, Status};
 use kube::discovery::{Discovery, Scope};
@@ -75,13 +75,30 @@ impl Manifests {
         Ok(applied)
     }
 
-    /// Creates one of prometheus-operator's definitions from its file `<group>_<plural>.yaml`; one that exists stays as it is.
+    /// Creates the definitions in these files, named `<group>_<plural>.yaml`, and waits until they are served; what exists
+    /// stays as it is.
+    pub(crate) async fn define(&self, files: &[PathBuf]) -> Result<()> {
+        futures::future::try_join_all(files.iter().map(|file| self.create_definition(file))).await?;
+        let names = files
+            .iter()
+            .filter_map(|file| file.file_stem()?.to_str()?.split_once('_'));
+        let mut missing: BTreeSet<(&str, &str)> = names.collect();
+        // Discovery is small; the definitions themselves are half a megabyte each, too much to be asked for again and again.
+        wait::until(wait::PATIENCE, "the new kinds to be served", async || {
+            let groups: BTreeSet<&str> = missing.iter().map(|(group, _)| *group).collect();
+            for name in groups {
+                let group = kube::discovery::group(&self.client, name).await?;
+                let served = group.versions().flat_map(|version| group.versioned_resources(version));
+                let plurals: BTreeSet<String> = served.map(|(resource, _)| resource.plural).collect();
+                missing.retain(|(group, plural)| *group != name || !plurals.contains(*plural));
+            }
+            Ok(missing.is_empty())
+        })
+        .await
+    }
+
     /// The text goes to the API server as it is: reading these 4 MB of YAML here would take longer than all the rest.
-    pub(crate) async fn define(&self, file: &Path) -> Result<()> {
-        let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-        let (group, plural) = stem
-            .split_once('_')
-            .with_context(|| format!("{}: no group in its name", file.display()))?;
+    async fn create_definition(&self, file: &Path) -> Result<()> {
         let request =
             axum::http::Request::post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions?fieldManager=lab")
                 .header("Content-Type", "application/yaml")
@@ -91,12 +108,7 @@ impl Manifests {
             Err(kube::Error::Api(status)) if status.code == 409 => {}
             Err(error) => return Err(error).with_context(|| format!("create the definition in {}", file.display())),
         }
-        let resource = ApiResource::erase::<CustomResourceDefinition>(&());
-        established(
-            &Api::all_with(self.client.clone(), &resource),
-            &format!("{plural}.{group}"),
-        )
-        .await
+        Ok(())
     }
 
     pub(crate) async fn delete(&self, object: &Value, namespace: &str) -> Result<()> {
