@@ -8,6 +8,7 @@ pub mod exporter;
 pub mod monitor;
 pub mod notifications;
 pub mod quantities;
+pub mod schema;
 pub mod status;
 
 mod definition;

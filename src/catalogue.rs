@@ -17,7 +17,9 @@ pub use alert::{Alert, Inhibition};
 /// Every alert there is, pack by pack.
 #[cfg(feature = "kubernetes")]
 pub fn alerts() -> impl Iterator<Item = &'static Alert> {
-    [bot::ALERTS, storage::ALERTS, deployments::ALERTS].into_iter().flatten()
+    [bot::ALERTS, storage::ALERTS, deployments::ALERTS]
+        .into_iter()
+        .flatten()
 }
 
 /// Which alerts are silent while another one fires.

@@ -1,1 +1,40 @@
 //! The exporter: reads its sources when it is scraped and prints what they said.
+//!
+//! ```text
+//! options ─► configuration (flags, or a file that is read again when it changes)
+//!                 │
+//!                 ▼
+//! server ──► scrape ─► sources/* at once, each within the scrape's own deadline ─► page ─► text
+//! ```
+
+mod bounds;
+mod configuration;
+mod options;
+mod page;
+mod scrape;
+mod server;
+mod sources;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub use options::Options;
+
+/// Runs the exporter until its future is dropped. Nothing that is wrong outside of it makes it end: it keeps trying, and says what
+/// is wrong in its log, at `/health`, and in `rosey_exporter_*`.
+pub async fn run(options: Options) {
+    let start = options.resolve(|name| std::env::var(name).ok());
+    let exporter = Arc::new(scrape::Exporter::new(start.configuration, start.bot, start.rootfs));
+    exporter.refresh().await;
+    let watch = async {
+        loop {
+            tokio::time::sleep(configuration::CHECK_INTERVAL).await;
+            exporter.refresh().await;
+        }
+    };
+    tokio::join!(watch, server::serve(exporter.clone(), start.listen, start.port));
+}
+
+/// The lock's content; a thread that panicked inside leaves whole values behind here.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -19,8 +19,12 @@ pub mod monitoring;
 #[cfg(feature = "kubernetes")]
 pub mod plan;
 
+#[cfg(feature = "cli")]
+pub mod cli;
 #[cfg(feature = "operator")]
 pub mod operator;
 
 #[cfg(feature = "exporter")]
 pub mod exporter;
+#[cfg(feature = "fake-bot")]
+pub mod fake_bot;

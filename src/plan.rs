@@ -58,24 +58,43 @@ pub struct Report {
 /// Makes the plan of a monitor.
 ///
 /// # Errors
-/// Everything that is wrong with the monitor, in the order of its fields.
+/// Everything that is wrong with the monitor.
 pub fn plan(monitor: &RoseyMonitor, platform: &Platform) -> Result<Plan, Problems> {
     let valid = validate::validate(monitor, platform)?;
     let rule = rules::rule(&valid);
     let groups = rule.groups.as_deref().unwrap_or_default();
     let report = Report {
-        alerts: count(groups.iter().map(|group| group.rules.as_ref().map_or(0, Vec::len)).sum()),
+        alerts: count(
+            groups
+                .iter()
+                .map(|group| group.rules.as_ref().map_or(0, Vec::len))
+                .sum(),
+        ),
         groups: count(groups.len()),
         skipped: valid.skipped.clone(),
-        warnings: valid.warnings.iter().cloned().chain(lost_mentions(&valid, platform)).collect(),
+        warnings: valid
+            .warnings
+            .iter()
+            .cloned()
+            .chain(lost_mentions(&valid, platform))
+            .collect(),
     };
-    let (file, text) = exporter_config::file(&valid).map_err(|error| Problems(vec![Problem::new("spec.bot", error)]))?;
+    let (file, text) =
+        exporter_config::file(&valid).map_err(|error| Problems(vec![Problem::new("spec.bot", error)]))?;
 
     let name = valid.name;
     let object = |kind, name: String, content: Value| object(&valid, platform, kind, name, content);
     let mut objects = vec![
-        object(Kind::ConfigMap, exporter_config_map(name), json!({ "data": { file: text } })),
-        object(Kind::PodMonitor, name.into(), json!({ "spec": scrape::pod_monitor(&valid) })),
+        object(
+            Kind::ConfigMap,
+            exporter_config_map(name),
+            json!({ "data": { file: text } }),
+        ),
+        object(
+            Kind::PodMonitor,
+            name.into(),
+            json!({ "spec": scrape::pod_monitor(&valid) }),
+        ),
         object(Kind::PrometheusRule, name.into(), json!({ "spec": rule })),
     ];
     let notifications = valid.spec.notifications.as_ref();
@@ -85,7 +104,11 @@ pub fn plan(monitor: &RoseyMonitor, platform: &Platform) -> Result<Plan, Problem
     if let Some(notifications) = notifications {
         for channel in &notifications.channels {
             if let Some(spec) = routing::channel(&valid, notifications, channel, platform) {
-                objects.push(object(Kind::AlertmanagerConfig, format!("{name}.{}", channel.name), json!({ "spec": spec })));
+                objects.push(object(
+                    Kind::AlertmanagerConfig,
+                    format!("{name}.{}", channel.name),
+                    json!({ "spec": spec }),
+                ));
             }
         }
     }
@@ -101,8 +124,19 @@ pub fn exporter_config_map(monitor: &str) -> String {
 fn object(monitor: &Valid<'_>, platform: &Platform, kind: Kind, name: String, content: Value) -> Object {
     let mut labels = BTreeMap::new();
     if kind != Kind::ConfigMap {
-        labels.extend(platform.default_object_labels.iter().map(|(k, v)| (k.as_str(), v.as_str())));
-        labels.extend(monitor.spec.object_labels.iter().map(|(k, v)| (k.as_str(), v.0.as_str())));
+        labels.extend(
+            platform
+                .default_object_labels
+                .iter()
+                .map(|(k, v)| (k.as_str(), v.as_str())),
+        );
+        labels.extend(
+            monitor
+                .spec
+                .object_labels
+                .iter()
+                .map(|(k, v)| (k.as_str(), v.0.as_str())),
+        );
     }
     labels.extend([(MANAGED_BY_LABEL, MANAGED_BY), (MONITOR_LABEL, monitor.name)]);
     let resource = kind.api_resource();
@@ -121,9 +155,15 @@ fn object(monitor: &Valid<'_>, platform: &Platform, kind: Kind, name: String, co
 fn lost_mentions(monitor: &Valid<'_>, platform: &Platform) -> Vec<String> {
     let notifications = monitor.spec.notifications.iter();
     let mentioned = notifications.flat_map(|n| {
-        n.channels.iter().filter(|c| n.routes.iter().any(|route| route.mention.is_some() && route.channels.contains(&c.name)))
+        n.channels.iter().filter(|c| {
+            n.routes
+                .iter()
+                .any(|route| route.mention.is_some() && route.channels.contains(&c.name))
+        })
     });
-    mentioned.filter_map(|channel| receivers::lost_mention(channel, platform)).collect()
+    mentioned
+        .filter_map(|channel| receivers::lost_mention(channel, platform))
+        .collect()
 }
 
 fn count(n: usize) -> i32 {

@@ -35,7 +35,12 @@ pub struct Alerts {
 
 impl Default for Alerts {
     fn default() -> Self {
-        Self { packs: packs(), interval: None, overrides: Vec::new(), runbook_url: None }
+        Self {
+            packs: packs(),
+            interval: None,
+            overrides: Vec::new(),
+            runbook_url: None,
+        }
     }
 }
 

@@ -36,7 +36,13 @@ pub struct Exporter {
 
 impl Default for Exporter {
     fn default() -> Self {
-        Self { image: None, port: port(), resources: None, disk: Vec::new(), backups: None }
+        Self {
+            image: None,
+            port: port(),
+            resources: None,
+            disk: Vec::new(),
+            backups: None,
+        }
     }
 }
 
@@ -84,7 +90,10 @@ pub struct Scrape {
 
 impl Default for Scrape {
     fn default() -> Self {
-        Self { interval: interval(), timeout: timeout() }
+        Self {
+            interval: interval(),
+            timeout: timeout(),
+        }
     }
 }
 

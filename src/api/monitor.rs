@@ -40,7 +40,10 @@ use super::status::MonitorStatus;
 pub struct RoseyMonitorSpec {
     /// Value of the label `environment` on every series and alert, for example `prod` or `test`. Some alerts exist only for
     /// `prod` and `production`.
-    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-zA-Z0-9]([-a-zA-Z0-9_.]*[a-zA-Z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 40),
+        regex(pattern = r"^[a-zA-Z0-9]([-a-zA-Z0-9_.]*[a-zA-Z0-9])?$")
+    )]
     pub environment: String,
 
     /// Which pods are the bot's, by their labels, in this namespace. Example: `matchLabels: {app: rosey}`.

@@ -13,7 +13,10 @@ use super::quantities::Duration;
 pub struct Notifications {
     /// Alerts with equal values of these labels come in one message. Default: `[alertname, environment]`.
     #[serde(default = "group_by")]
-    #[schemars(length(max = 16), inner(length(min = 1, max = 64), regex(pattern = r"^[a-zA-Z_][a-zA-Z0-9_]*$")))]
+    #[schemars(
+        length(max = 16),
+        inner(length(min = 1, max = 64), regex(pattern = r"^[a-zA-Z_][a-zA-Z0-9_]*$"))
+    )]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub group_by: Vec<String>,
     /// How long to wait for more alerts of a group before its first message. Default: 30s.
@@ -105,13 +108,19 @@ pub struct Slack {
     .message("username and passwordSecretRef go together"))]
 pub struct Email {
     /// Recipients. Example: `[oncall@example.org]`.
-    #[schemars(length(min = 1, max = 16), inner(length(max = 254), regex(pattern = r"^[^\s@,;:<>]+@[^\s@,;:<>]+$")))]
+    #[schemars(
+        length(min = 1, max = 16),
+        inner(length(max = 254), regex(pattern = r"^[^\s@,;:<>]+@[^\s@,;:<>]+$"))
+    )]
     pub to: Vec<String>,
     /// Sender. Example: `alerts@example.org`.
     #[schemars(length(max = 254), regex(pattern = r"^[^\s@,;:<>]+@[^\s@,;:<>]+$"))]
     pub from: String,
     /// SMTP server and port. Example: `smtp.example.org:587`.
-    #[schemars(length(max = 260), regex(pattern = r"^[a-zA-Z0-9]([-a-zA-Z0-9.]*[a-zA-Z0-9])?:[0-9]{1,5}$"))]
+    #[schemars(
+        length(max = 260),
+        regex(pattern = r"^[a-zA-Z0-9]([-a-zA-Z0-9.]*[a-zA-Z0-9])?:[0-9]{1,5}$")
+    )]
     pub smarthost: String,
     /// User at the SMTP server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -159,7 +168,10 @@ pub struct Route {
     pub severities: Vec<Severity>,
     /// Alerts that take this route. Default: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), inner(length(min = 1, max = 64), regex(pattern = r"^[a-zA-Z_][a-zA-Z0-9_]*$")))]
+    #[schemars(
+        length(max = 16),
+        inner(length(min = 1, max = 64), regex(pattern = r"^[a-zA-Z_][a-zA-Z0-9_]*$"))
+    )]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub alerts: Vec<String>,
     /// Names of the channels that are told.
@@ -189,7 +201,10 @@ pub struct Inhibition {
     #[schemars(length(min = 1, max = 64), regex(pattern = r"^[a-zA-Z_][a-zA-Z0-9_]*$"))]
     pub source: String,
     /// The alerts that are silenced. Example: `[HighResponseTime]`.
-    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 64), regex(pattern = r"^[a-zA-Z_][a-zA-Z0-9_]*$")))]
+    #[schemars(
+        length(min = 1, max = 16),
+        inner(length(min = 1, max = 64), regex(pattern = r"^[a-zA-Z_][a-zA-Z0-9_]*$"))
+    )]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub targets: Vec<String>,
 }

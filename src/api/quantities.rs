@@ -101,7 +101,11 @@ impl JsonSchema for Threshold {
 pub fn quantity(text: &str) -> Option<f64> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();
     let (number, suffix) = text.split_at(digits);
-    let number: f64 = if number.is_empty() || number == "." { return None } else { number.parse().ok()? };
+    let number: f64 = if number.is_empty() || number == "." {
+        return None;
+    } else {
+        number.parse().ok()?
+    };
     let factor = match suffix {
         "" => 1.0,
         "n" => 1e-9,
@@ -133,7 +137,12 @@ mod tests {
 
     #[test]
     fn a_duration_is_hours_minutes_and_seconds_in_this_order() {
-        for (text, seconds) in [("30s", Some(30)), ("1h30m", Some(5400)), ("48h", Some(172_800)), ("0s", Some(0))] {
+        for (text, seconds) in [
+            ("30s", Some(30)),
+            ("1h30m", Some(5400)),
+            ("48h", Some(172_800)),
+            ("0s", Some(0)),
+        ] {
             assert_eq!(Duration::from(text).seconds(), seconds, "{text}");
         }
         for text in ["", "5", "m", "5d", "1m1h", "5 m", "-5m", "1.5h", "1234567s"] {
@@ -143,7 +152,14 @@ mod tests {
 
     #[test]
     fn quantities_are_read_as_kubernetes_reads_them() {
-        for (text, value) in [("5m", 0.005), ("32Mi", 33_554_432.0), ("0.1", 0.1), ("1e3", 1000.0), ("0", 0.0), ("2Gi", 2_147_483_648.0)] {
+        for (text, value) in [
+            ("5m", 0.005),
+            ("32Mi", 33_554_432.0),
+            ("0.1", 0.1),
+            ("1e3", 1000.0),
+            ("0", 0.0),
+            ("2Gi", 2_147_483_648.0),
+        ] {
             let parsed = quantity(text).unwrap();
             assert!((parsed - value).abs() < 1e-9 * value.max(1.0), "{text}: {parsed}");
         }

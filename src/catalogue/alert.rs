@@ -176,10 +176,17 @@ impl Unit {
 /// A plain decimal without sign or exponent.
 fn decimal(text: &str) -> Option<f64> {
     let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    if plain && !text.starts_with('.') && !text.ends_with('.') { text.parse().ok() } else { None }
+    if plain && !text.starts_with('.') && !text.ends_with('.') {
+        text.parse().ok()
+    } else {
+        None
+    }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a duration of at most six digits an hour is far below 2^53")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a duration of at most six digits an hour is far below 2^53"
+)]
 fn seconds(text: &str) -> Option<f64> {
     Duration(text.into()).seconds().map(|s| s as f64)
 }
@@ -205,7 +212,11 @@ mod tests {
             (Unit::PerSecond, text("0.1"), "0.1"),
             (Unit::Count, Threshold::Number(3), "3"),
         ] {
-            assert_eq!(unit.number(&threshold).as_deref(), Ok(number), "{threshold} as {unit:?}");
+            assert_eq!(
+                unit.number(&threshold).as_deref(),
+                Ok(number),
+                "{threshold} as {unit:?}"
+            );
         }
     }
 

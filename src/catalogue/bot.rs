@@ -5,7 +5,10 @@ use super::metrics;
 use crate::api::alerts::{Pack, Severity};
 
 /// While the bot is down, what follows from that is silent.
-pub const INHIBITIONS: &[Inhibition] = &[Inhibition { source: "BotDown", targets: &["HighResponseTime", "BotDisconnected"] }];
+pub const INHIBITIONS: &[Inhibition] = &[Inhibition {
+    source: "BotDown",
+    targets: &["HighResponseTime", "BotDisconnected"],
+}];
 
 pub const ALERTS: &[Alert] = &[
     Alert {
@@ -15,7 +18,11 @@ pub const ALERTS: &[Alert] = &[
         component: "bot",
         production_only: false,
         unit: Unit::None,
-        levels: &[Level { severity: Severity::Critical, threshold: "", hold: "2m" }],
+        levels: &[Level {
+            severity: Severity::Critical,
+            threshold: "",
+            hold: "2m",
+        }],
         needs: Needs::Nothing,
         // One series a pod while there is one, and one without `pod` when all are gone. A monitor whose pods were never
         // scraped is no bot that went down; and a day after the last scrape the alert keeps itself firing.
@@ -36,7 +43,11 @@ pub const ALERTS: &[Alert] = &[
         component: "bot",
         production_only: false,
         unit: Unit::None,
-        levels: &[Level { severity: Severity::Warning, threshold: "", hold: "1m" }],
+        levels: &[Level {
+            severity: Severity::Warning,
+            threshold: "",
+            hold: "1m",
+        }],
         needs: Needs::Health,
         expr: |s| format!("{}{{{}}} == 0", metrics::BOT_CONNECTED.name, s.scope),
         summary: "Bot {monitor} is disconnected from its chat server ({environment})",
@@ -49,9 +60,20 @@ pub const ALERTS: &[Alert] = &[
         component: "bot",
         production_only: false,
         unit: Unit::Milliseconds,
-        levels: &[Level { severity: Severity::Warning, threshold: "2000", hold: "5m" }],
+        levels: &[Level {
+            severity: Severity::Warning,
+            threshold: "2000",
+            hold: "5m",
+        }],
         needs: Needs::Health,
-        expr: |s| format!("{}{{{}}} > {}", metrics::BOT_RESPONSE_TIME_MS.name, s.scope, s.threshold),
+        expr: |s| {
+            format!(
+                "{}{{{}}} > {}",
+                metrics::BOT_RESPONSE_TIME_MS.name,
+                s.scope,
+                s.threshold
+            )
+        },
         summary: "Bot {monitor} answers slowly ({environment})",
         description: "The response time has been above {threshold} ms for {for}; it is {value} on {pod}.",
     },
@@ -62,7 +84,11 @@ pub const ALERTS: &[Alert] = &[
         component: "bot",
         production_only: false,
         unit: Unit::Bytes,
-        levels: &[Level { severity: Severity::Warning, threshold: "500Mi", hold: "10m" }],
+        levels: &[Level {
+            severity: Severity::Warning,
+            threshold: "500Mi",
+            hold: "10m",
+        }],
         needs: Needs::Health,
         expr: |s| format!("{}{{{}}} > {}", metrics::BOT_MEMORY_BYTES.name, s.scope, s.threshold),
         summary: "Bot {monitor} uses much memory ({environment})",
@@ -75,7 +101,11 @@ pub const ALERTS: &[Alert] = &[
         component: "bot",
         production_only: true,
         unit: Unit::Count,
-        levels: &[Level { severity: Severity::Warning, threshold: "1", hold: "15m" }],
+        levels: &[Level {
+            severity: Severity::Warning,
+            threshold: "1",
+            hold: "15m",
+        }],
         needs: Needs::Health,
         expr: |s| format!("{}{{{}}} < {}", metrics::BOT_USER_COUNT.name, s.scope, s.threshold),
         summary: "The channel of bot {monitor} is empty ({environment})",
@@ -88,12 +118,19 @@ pub const ALERTS: &[Alert] = &[
         component: "bot",
         production_only: false,
         unit: Unit::PerSecond,
-        levels: &[Level { severity: Severity::Warning, threshold: "0.1", hold: "5m" }],
+        levels: &[Level {
+            severity: Severity::Warning,
+            threshold: "0.1",
+            hold: "5m",
+        }],
         needs: Needs::BotMetrics,
         // Summed over the types: ten types with a little each are as bad as one with much.
         expr: |s| {
             let (errors, range) = (metrics::BOT_ERROR_COUNT_TOTAL.name, s.range(300));
-            format!("sum without (error_type) (rate({errors}{{{}}}[{range}])) > {}", s.scope, s.threshold)
+            format!(
+                "sum without (error_type) (rate({errors}{{{}}}[{range}])) > {}",
+                s.scope, s.threshold
+            )
         },
         summary: "Bot {monitor} meets many errors ({environment})",
         description: "The bot has met more than {threshold} errors a second for {for}; it is {value} on {pod}.",
@@ -105,13 +142,20 @@ pub const ALERTS: &[Alert] = &[
         component: "bot",
         production_only: false,
         unit: Unit::None,
-        levels: &[Level { severity: Severity::Critical, threshold: "", hold: "" }],
+        levels: &[Level {
+            severity: Severity::Critical,
+            threshold: "",
+            hold: "",
+        }],
         needs: Needs::BotMetrics,
         // increase() needs two samples, and a client library creates the series with its first error. So a series that is
         // new, on a pod that was scraped before, counts too. (An exporter put beside a bot that had errors long ago does not.)
         expr: |s| {
             let (scope, range) = (&s.scope, s.range(60));
-            let errors = format!("{}{{{scope},error_type=\"critical\"}}", metrics::BOT_ERROR_COUNT_TOTAL.name);
+            let errors = format!(
+                "{}{{{scope},error_type=\"critical\"}}",
+                metrics::BOT_ERROR_COUNT_TOTAL.name
+            );
             format!(
                 "increase({errors}[{range}]) > 0 or (({errors} > 0) unless last_over_time({errors}[1h] offset {range})) \
                  and on (namespace, rosey_monitor, pod) (up{{{scope}}} offset {range} == 1)"

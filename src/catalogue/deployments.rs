@@ -13,7 +13,10 @@ use crate::api::alerts::{Pack, Severity};
 fn events(counter: &str, matcher: &str, window: &str, s: &Subject) -> String {
     let by = "by (namespace, rosey_monitor, environment)";
     let series = format!("{counter}{{{}{matcher}}}", s.scope);
-    format!("max {by} ({series}) - min {by} (min_over_time({series}[{window}])) > {}", s.threshold)
+    format!(
+        "max {by} ({series}) - min {by} (min_over_time({series}[{window}])) > {}",
+        s.threshold
+    )
 }
 
 const FAILED: &str = ",status=\"failed\"";
@@ -26,7 +29,11 @@ pub const ALERTS: &[Alert] = &[
         component: "deployment",
         production_only: false,
         unit: Unit::Count,
-        levels: &[Level { severity: Severity::Warning, threshold: "0", hold: "" }],
+        levels: &[Level {
+            severity: Severity::Warning,
+            threshold: "0",
+            hold: "",
+        }],
         needs: Needs::Nothing,
         expr: |s| events(metrics::DEPLOYMENT_TOTAL.name, FAILED, "5m", s),
         summary: "A deployment of bot {monitor} failed ({environment})",
@@ -39,7 +46,11 @@ pub const ALERTS: &[Alert] = &[
         component: "deployment",
         production_only: false,
         unit: Unit::Count,
-        levels: &[Level { severity: Severity::Critical, threshold: "2", hold: "" }],
+        levels: &[Level {
+            severity: Severity::Critical,
+            threshold: "2",
+            hold: "",
+        }],
         needs: Needs::Nothing,
         expr: |s| events(metrics::DEPLOYMENT_TOTAL.name, FAILED, "1h", s),
         summary: "Deployments of bot {monitor} keep failing ({environment})",
@@ -52,7 +63,11 @@ pub const ALERTS: &[Alert] = &[
         component: "deployment",
         production_only: false,
         unit: Unit::Count,
-        levels: &[Level { severity: Severity::Warning, threshold: "0", hold: "" }],
+        levels: &[Level {
+            severity: Severity::Warning,
+            threshold: "0",
+            hold: "",
+        }],
         needs: Needs::Nothing,
         expr: |s| events(metrics::ROLLBACK_TOTAL.name, "", "5m", s),
         summary: "Bot {monitor} was rolled back ({environment})",
@@ -65,7 +80,11 @@ pub const ALERTS: &[Alert] = &[
         component: "deployment",
         production_only: false,
         unit: Unit::Count,
-        levels: &[Level { severity: Severity::Critical, threshold: "2", hold: "" }],
+        levels: &[Level {
+            severity: Severity::Critical,
+            threshold: "2",
+            hold: "",
+        }],
         needs: Needs::Nothing,
         expr: |s| events(metrics::ROLLBACK_TOTAL.name, "", "1h", s),
         summary: "Bot {monitor} is rolled back again and again ({environment})",
@@ -78,12 +97,19 @@ pub const ALERTS: &[Alert] = &[
         component: "deployment",
         production_only: true,
         unit: Unit::Seconds,
-        levels: &[Level { severity: Severity::Info, threshold: "24h", hold: "" }],
+        levels: &[Level {
+            severity: Severity::Info,
+            threshold: "24h",
+            hold: "",
+        }],
         needs: Needs::Nothing,
         // A bot whose deployments are not recorded has no such series, and no such alert.
         expr: |s| {
             let last = metrics::DEPLOYMENT_LAST_SUCCESS_TIMESTAMP.name;
-            format!("time() - max by (namespace, rosey_monitor, environment) ({last}{{{}}}) > {}", s.scope, s.threshold)
+            format!(
+                "time() - max by (namespace, rosey_monitor, environment) ({last}{{{}}}) > {}",
+                s.scope, s.threshold
+            )
         },
         summary: "Bot {monitor} has not been deployed of late ({environment})",
         description: "The last successful deployment was {value} ago, longer than {threshold}.",

@@ -12,7 +12,11 @@ pub const ALERTS: &[Alert] = &[
         component: "system",
         production_only: false,
         unit: Unit::Bytes,
-        levels: &[Level { severity: Severity::Warning, threshold: "80Gi", hold: "5m" }],
+        levels: &[Level {
+            severity: Severity::Warning,
+            threshold: "80Gi",
+            hold: "5m",
+        }],
         needs: Needs::Disk,
         expr: |s| format!("{}{{{}}} > {}", metrics::DISK_USAGE_BYTES.name, s.scope, s.threshold),
         summary: "A volume of bot {monitor} fills up ({environment})",
@@ -25,7 +29,11 @@ pub const ALERTS: &[Alert] = &[
         component: "system",
         production_only: false,
         unit: Unit::Seconds,
-        levels: &[Level { severity: Severity::Warning, threshold: "48h", hold: "" }],
+        levels: &[Level {
+            severity: Severity::Warning,
+            threshold: "48h",
+            hold: "",
+        }],
         needs: Needs::Backups,
         // A folder without backups has no age, and no backup at all is no better than an old one.
         expr: |s| {
@@ -42,7 +50,11 @@ pub const ALERTS: &[Alert] = &[
         component: "system",
         production_only: false,
         unit: Unit::Count,
-        levels: &[Level { severity: Severity::Info, threshold: "3", hold: "" }],
+        levels: &[Level {
+            severity: Severity::Info,
+            threshold: "3",
+            hold: "",
+        }],
         needs: Needs::Backups,
         expr: |s| format!("{}{{{}}} < {}", metrics::BACKUP_COUNT.name, s.scope, s.threshold),
         summary: "Bot {monitor} has few backups ({environment})",

@@ -198,7 +198,8 @@ pub struct AlertmanagerConfigReceiversDiscordConfigsHttpConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oauth2: Option<AlertmanagerConfigReceiversDiscordConfigsHttpConfigOauth2>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyConnectHeader")]
-    pub proxy_connect_header: Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversDiscordConfigsHttpConfigProxyConnectHeader>>>,
+    pub proxy_connect_header:
+        Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversDiscordConfigsHttpConfigProxyConnectHeader>>>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyFromEnvironment")]
     pub proxy_from_environment: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyURL")]
@@ -272,7 +273,8 @@ pub struct AlertmanagerConfigReceiversDiscordConfigsHttpConfigOauth2 {
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "noProxy")]
     pub no_proxy: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyConnectHeader")]
-    pub proxy_connect_header: Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversDiscordConfigsHttpConfigOauth2ProxyConnectHeader>>>,
+    pub proxy_connect_header:
+        Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversDiscordConfigsHttpConfigOauth2ProxyConnectHeader>>>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyFromEnvironment")]
     pub proxy_from_environment: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyUrl")]
@@ -759,7 +761,8 @@ pub struct AlertmanagerConfigReceiversMsteamsConfigsHttpConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oauth2: Option<AlertmanagerConfigReceiversMsteamsConfigsHttpConfigOauth2>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyConnectHeader")]
-    pub proxy_connect_header: Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversMsteamsConfigsHttpConfigProxyConnectHeader>>>,
+    pub proxy_connect_header:
+        Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversMsteamsConfigsHttpConfigProxyConnectHeader>>>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyFromEnvironment")]
     pub proxy_from_environment: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyURL")]
@@ -833,7 +836,8 @@ pub struct AlertmanagerConfigReceiversMsteamsConfigsHttpConfigOauth2 {
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "noProxy")]
     pub no_proxy: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyConnectHeader")]
-    pub proxy_connect_header: Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversMsteamsConfigsHttpConfigOauth2ProxyConnectHeader>>>,
+    pub proxy_connect_header:
+        Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversMsteamsConfigsHttpConfigOauth2ProxyConnectHeader>>>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyFromEnvironment")]
     pub proxy_from_environment: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyUrl")]
@@ -1149,7 +1153,8 @@ pub struct AlertmanagerConfigReceiversMsteamsv2ConfigsHttpConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oauth2: Option<AlertmanagerConfigReceiversMsteamsv2ConfigsHttpConfigOauth2>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyConnectHeader")]
-    pub proxy_connect_header: Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversMsteamsv2ConfigsHttpConfigProxyConnectHeader>>>,
+    pub proxy_connect_header:
+        Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversMsteamsv2ConfigsHttpConfigProxyConnectHeader>>>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyFromEnvironment")]
     pub proxy_from_environment: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyURL")]
@@ -1223,7 +1228,8 @@ pub struct AlertmanagerConfigReceiversMsteamsv2ConfigsHttpConfigOauth2 {
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "noProxy")]
     pub no_proxy: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyConnectHeader")]
-    pub proxy_connect_header: Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversMsteamsv2ConfigsHttpConfigOauth2ProxyConnectHeader>>>,
+    pub proxy_connect_header:
+        Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversMsteamsv2ConfigsHttpConfigOauth2ProxyConnectHeader>>>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyFromEnvironment")]
     pub proxy_from_environment: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyUrl")]
@@ -1574,7 +1580,8 @@ pub struct AlertmanagerConfigReceiversOpsgenieConfigsHttpConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oauth2: Option<AlertmanagerConfigReceiversOpsgenieConfigsHttpConfigOauth2>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyConnectHeader")]
-    pub proxy_connect_header: Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversOpsgenieConfigsHttpConfigProxyConnectHeader>>>,
+    pub proxy_connect_header:
+        Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversOpsgenieConfigsHttpConfigProxyConnectHeader>>>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyFromEnvironment")]
     pub proxy_from_environment: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyURL")]
@@ -1648,7 +1655,8 @@ pub struct AlertmanagerConfigReceiversOpsgenieConfigsHttpConfigOauth2 {
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "noProxy")]
     pub no_proxy: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyConnectHeader")]
-    pub proxy_connect_header: Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversOpsgenieConfigsHttpConfigOauth2ProxyConnectHeader>>>,
+    pub proxy_connect_header:
+        Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversOpsgenieConfigsHttpConfigOauth2ProxyConnectHeader>>>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyFromEnvironment")]
     pub proxy_from_environment: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyUrl")]
@@ -2012,7 +2020,8 @@ pub struct AlertmanagerConfigReceiversPagerdutyConfigsHttpConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oauth2: Option<AlertmanagerConfigReceiversPagerdutyConfigsHttpConfigOauth2>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyConnectHeader")]
-    pub proxy_connect_header: Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversPagerdutyConfigsHttpConfigProxyConnectHeader>>>,
+    pub proxy_connect_header:
+        Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversPagerdutyConfigsHttpConfigProxyConnectHeader>>>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyFromEnvironment")]
     pub proxy_from_environment: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyURL")]
@@ -2086,7 +2095,8 @@ pub struct AlertmanagerConfigReceiversPagerdutyConfigsHttpConfigOauth2 {
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "noProxy")]
     pub no_proxy: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyConnectHeader")]
-    pub proxy_connect_header: Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversPagerdutyConfigsHttpConfigOauth2ProxyConnectHeader>>>,
+    pub proxy_connect_header:
+        Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversPagerdutyConfigsHttpConfigOauth2ProxyConnectHeader>>>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyFromEnvironment")]
     pub proxy_from_environment: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyUrl")]
@@ -2455,7 +2465,8 @@ pub struct AlertmanagerConfigReceiversPushoverConfigsHttpConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oauth2: Option<AlertmanagerConfigReceiversPushoverConfigsHttpConfigOauth2>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyConnectHeader")]
-    pub proxy_connect_header: Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversPushoverConfigsHttpConfigProxyConnectHeader>>>,
+    pub proxy_connect_header:
+        Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversPushoverConfigsHttpConfigProxyConnectHeader>>>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyFromEnvironment")]
     pub proxy_from_environment: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyURL")]
@@ -2529,7 +2540,8 @@ pub struct AlertmanagerConfigReceiversPushoverConfigsHttpConfigOauth2 {
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "noProxy")]
     pub no_proxy: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyConnectHeader")]
-    pub proxy_connect_header: Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversPushoverConfigsHttpConfigOauth2ProxyConnectHeader>>>,
+    pub proxy_connect_header:
+        Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversPushoverConfigsHttpConfigOauth2ProxyConnectHeader>>>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyFromEnvironment")]
     pub proxy_from_environment: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyUrl")]
@@ -2899,7 +2911,8 @@ pub struct AlertmanagerConfigReceiversRocketchatConfigsHttpConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oauth2: Option<AlertmanagerConfigReceiversRocketchatConfigsHttpConfigOauth2>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyConnectHeader")]
-    pub proxy_connect_header: Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversRocketchatConfigsHttpConfigProxyConnectHeader>>>,
+    pub proxy_connect_header:
+        Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversRocketchatConfigsHttpConfigProxyConnectHeader>>>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyFromEnvironment")]
     pub proxy_from_environment: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyURL")]
@@ -2973,7 +2986,8 @@ pub struct AlertmanagerConfigReceiversRocketchatConfigsHttpConfigOauth2 {
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "noProxy")]
     pub no_proxy: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyConnectHeader")]
-    pub proxy_connect_header: Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversRocketchatConfigsHttpConfigOauth2ProxyConnectHeader>>>,
+    pub proxy_connect_header:
+        Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversRocketchatConfigsHttpConfigOauth2ProxyConnectHeader>>>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyFromEnvironment")]
     pub proxy_from_environment: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyUrl")]
@@ -3383,7 +3397,8 @@ pub struct AlertmanagerConfigReceiversSlackConfigsHttpConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oauth2: Option<AlertmanagerConfigReceiversSlackConfigsHttpConfigOauth2>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyConnectHeader")]
-    pub proxy_connect_header: Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversSlackConfigsHttpConfigProxyConnectHeader>>>,
+    pub proxy_connect_header:
+        Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversSlackConfigsHttpConfigProxyConnectHeader>>>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyFromEnvironment")]
     pub proxy_from_environment: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyURL")]
@@ -3457,7 +3472,8 @@ pub struct AlertmanagerConfigReceiversSlackConfigsHttpConfigOauth2 {
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "noProxy")]
     pub no_proxy: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyConnectHeader")]
-    pub proxy_connect_header: Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversSlackConfigsHttpConfigOauth2ProxyConnectHeader>>>,
+    pub proxy_connect_header:
+        Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversSlackConfigsHttpConfigOauth2ProxyConnectHeader>>>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyFromEnvironment")]
     pub proxy_from_environment: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyUrl")]
@@ -3776,7 +3792,8 @@ pub struct AlertmanagerConfigReceiversSnsConfigsHttpConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oauth2: Option<AlertmanagerConfigReceiversSnsConfigsHttpConfigOauth2>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyConnectHeader")]
-    pub proxy_connect_header: Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversSnsConfigsHttpConfigProxyConnectHeader>>>,
+    pub proxy_connect_header:
+        Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversSnsConfigsHttpConfigProxyConnectHeader>>>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyFromEnvironment")]
     pub proxy_from_environment: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyURL")]
@@ -3850,7 +3867,8 @@ pub struct AlertmanagerConfigReceiversSnsConfigsHttpConfigOauth2 {
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "noProxy")]
     pub no_proxy: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyConnectHeader")]
-    pub proxy_connect_header: Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversSnsConfigsHttpConfigOauth2ProxyConnectHeader>>>,
+    pub proxy_connect_header:
+        Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversSnsConfigsHttpConfigOauth2ProxyConnectHeader>>>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyFromEnvironment")]
     pub proxy_from_environment: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyUrl")]
@@ -4212,7 +4230,8 @@ pub struct AlertmanagerConfigReceiversTelegramConfigsHttpConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oauth2: Option<AlertmanagerConfigReceiversTelegramConfigsHttpConfigOauth2>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyConnectHeader")]
-    pub proxy_connect_header: Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversTelegramConfigsHttpConfigProxyConnectHeader>>>,
+    pub proxy_connect_header:
+        Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversTelegramConfigsHttpConfigProxyConnectHeader>>>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyFromEnvironment")]
     pub proxy_from_environment: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyURL")]
@@ -4286,7 +4305,8 @@ pub struct AlertmanagerConfigReceiversTelegramConfigsHttpConfigOauth2 {
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "noProxy")]
     pub no_proxy: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyConnectHeader")]
-    pub proxy_connect_header: Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversTelegramConfigsHttpConfigOauth2ProxyConnectHeader>>>,
+    pub proxy_connect_header:
+        Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversTelegramConfigsHttpConfigOauth2ProxyConnectHeader>>>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyFromEnvironment")]
     pub proxy_from_environment: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyUrl")]
@@ -4627,7 +4647,8 @@ pub struct AlertmanagerConfigReceiversVictoropsConfigsHttpConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oauth2: Option<AlertmanagerConfigReceiversVictoropsConfigsHttpConfigOauth2>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyConnectHeader")]
-    pub proxy_connect_header: Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversVictoropsConfigsHttpConfigProxyConnectHeader>>>,
+    pub proxy_connect_header:
+        Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversVictoropsConfigsHttpConfigProxyConnectHeader>>>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyFromEnvironment")]
     pub proxy_from_environment: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyURL")]
@@ -4701,7 +4722,8 @@ pub struct AlertmanagerConfigReceiversVictoropsConfigsHttpConfigOauth2 {
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "noProxy")]
     pub no_proxy: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyConnectHeader")]
-    pub proxy_connect_header: Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversVictoropsConfigsHttpConfigOauth2ProxyConnectHeader>>>,
+    pub proxy_connect_header:
+        Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversVictoropsConfigsHttpConfigOauth2ProxyConnectHeader>>>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyFromEnvironment")]
     pub proxy_from_environment: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyUrl")]
@@ -5008,7 +5030,8 @@ pub struct AlertmanagerConfigReceiversWebexConfigsHttpConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oauth2: Option<AlertmanagerConfigReceiversWebexConfigsHttpConfigOauth2>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyConnectHeader")]
-    pub proxy_connect_header: Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversWebexConfigsHttpConfigProxyConnectHeader>>>,
+    pub proxy_connect_header:
+        Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversWebexConfigsHttpConfigProxyConnectHeader>>>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyFromEnvironment")]
     pub proxy_from_environment: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyURL")]
@@ -5082,7 +5105,8 @@ pub struct AlertmanagerConfigReceiversWebexConfigsHttpConfigOauth2 {
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "noProxy")]
     pub no_proxy: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyConnectHeader")]
-    pub proxy_connect_header: Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversWebexConfigsHttpConfigOauth2ProxyConnectHeader>>>,
+    pub proxy_connect_header:
+        Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversWebexConfigsHttpConfigOauth2ProxyConnectHeader>>>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyFromEnvironment")]
     pub proxy_from_environment: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyUrl")]
@@ -5393,7 +5417,8 @@ pub struct AlertmanagerConfigReceiversWebhookConfigsHttpConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oauth2: Option<AlertmanagerConfigReceiversWebhookConfigsHttpConfigOauth2>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyConnectHeader")]
-    pub proxy_connect_header: Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversWebhookConfigsHttpConfigProxyConnectHeader>>>,
+    pub proxy_connect_header:
+        Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversWebhookConfigsHttpConfigProxyConnectHeader>>>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyFromEnvironment")]
     pub proxy_from_environment: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyURL")]
@@ -5467,7 +5492,8 @@ pub struct AlertmanagerConfigReceiversWebhookConfigsHttpConfigOauth2 {
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "noProxy")]
     pub no_proxy: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyConnectHeader")]
-    pub proxy_connect_header: Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversWebhookConfigsHttpConfigOauth2ProxyConnectHeader>>>,
+    pub proxy_connect_header:
+        Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversWebhookConfigsHttpConfigOauth2ProxyConnectHeader>>>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyFromEnvironment")]
     pub proxy_from_environment: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyUrl")]
@@ -5804,7 +5830,8 @@ pub struct AlertmanagerConfigReceiversWechatConfigsHttpConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oauth2: Option<AlertmanagerConfigReceiversWechatConfigsHttpConfigOauth2>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyConnectHeader")]
-    pub proxy_connect_header: Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversWechatConfigsHttpConfigProxyConnectHeader>>>,
+    pub proxy_connect_header:
+        Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversWechatConfigsHttpConfigProxyConnectHeader>>>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyFromEnvironment")]
     pub proxy_from_environment: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyURL")]
@@ -5878,7 +5905,8 @@ pub struct AlertmanagerConfigReceiversWechatConfigsHttpConfigOauth2 {
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "noProxy")]
     pub no_proxy: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyConnectHeader")]
-    pub proxy_connect_header: Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversWechatConfigsHttpConfigOauth2ProxyConnectHeader>>>,
+    pub proxy_connect_header:
+        Option<BTreeMap<String, Vec<AlertmanagerConfigReceiversWechatConfigsHttpConfigOauth2ProxyConnectHeader>>>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyFromEnvironment")]
     pub proxy_from_environment: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "proxyUrl")]

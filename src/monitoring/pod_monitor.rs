@@ -17,7 +17,11 @@ pub struct PodMonitorSpec {
     pub attach_metadata: Option<PodMonitorAttachMetadata>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "bodySizeLimit")]
     pub body_size_limit: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none", rename = "convertClassicHistogramsToNHCB")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        rename = "convertClassicHistogramsToNHCB"
+    )]
     pub convert_classic_histograms_to_nhcb: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "fallbackScrapeProtocol")]
     pub fallback_scrape_protocol: Option<PodMonitorFallbackScrapeProtocol>,
@@ -33,9 +37,17 @@ pub struct PodMonitorSpec {
     pub label_value_length_limit: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "namespaceSelector")]
     pub namespace_selector: Option<PodMonitorNamespaceSelector>,
-    #[serde(default, skip_serializing_if = "Option::is_none", rename = "nativeHistogramBucketLimit")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        rename = "nativeHistogramBucketLimit"
+    )]
     pub native_histogram_bucket_limit: Option<i64>,
-    #[serde(default, skip_serializing_if = "Option::is_none", rename = "nativeHistogramMinBucketFactor")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        rename = "nativeHistogramMinBucketFactor"
+    )]
     pub native_histogram_min_bucket_factor: Option<IntOrString>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "podMetricsEndpoints")]
     pub pod_metrics_endpoints: Option<Vec<PodMonitorPodMetricsEndpoints>>,
@@ -136,7 +148,11 @@ pub struct PodMonitorPodMetricsEndpoints {
     pub target_port: Option<IntOrString>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "tlsConfig")]
     pub tls_config: Option<PodMonitorPodMetricsEndpointsTlsConfig>,
-    #[serde(default, skip_serializing_if = "Option::is_none", rename = "trackTimestampsStaleness")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        rename = "trackTimestampsStaleness"
+    )]
     pub track_timestamps_staleness: Option<bool>,
 }
 

@@ -136,8 +136,8 @@ pub struct Injector {
 }
 
 impl Injector {
-    /// Sets the webhooks up. `monitors` are those of all namespaces; pods are asked for in `registered_namespaces`, whenever
-    /// `leader` is true here.
+    /// Sets the webhooks up. `monitors` are those of all namespaces; pods are asked for in `registered_namespaces`, where the
+    /// exporters find their configuration, while `leader` is true here.
     ///
     /// # Errors
     /// An unusable URL, or metrics that are registered already.
@@ -208,6 +208,7 @@ impl Injector {
             owner: Arc::clone(&owner),
             leader: self.leader.clone(),
             namespaces: self.namespaces,
+            monitors: self.service.facts.monitors.clone(),
             loaded: self.loaded.subscribe(),
             published: published.clone(),
         };

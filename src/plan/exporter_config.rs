@@ -15,14 +15,25 @@ pub fn file(monitor: &Valid<'_>) -> Result<(&'static str, String), String> {
     let port = |port: i32| u16::try_from(port).map_err(|_| format!("port {port} is not from 1 to 65535"));
     let health = spec.bot.health.as_ref().map(|health| {
         let timeout_seconds = f64::from(u32::try_from(health.timeout.seconds().unwrap_or(2)).unwrap_or(u32::MAX));
-        Ok::<_, String>(Endpoint { port: port(health.port)?, path: health.path.clone(), timeout_seconds })
+        Ok::<_, String>(Endpoint {
+            port: port(health.port)?,
+            path: health.path.clone(),
+            timeout_seconds,
+        })
     });
     let metrics = spec.bot.metrics.as_ref().map(|metrics| {
-        Ok::<_, String>(Endpoint { port: port(metrics.port)?, path: metrics.path.clone(), timeout_seconds: 2.0 })
+        Ok::<_, String>(Endpoint {
+            port: port(metrics.port)?,
+            path: metrics.path.clone(),
+            timeout_seconds: 2.0,
+        })
     });
     let disk = spec.exporter.disk.iter().map(|disk| {
         let path = disk.path.trim_matches('/');
-        Disk { label: format!("{}:/{path}", disk.volume), path: folder(&disk.volume, path) }
+        Disk {
+            label: format!("{}:/{path}", disk.volume),
+            path: folder(&disk.volume, path),
+        }
     });
     let backups = spec.exporter.backups.as_ref().map(|backups| Backups {
         path: folder(&backups.volume, backups.path.trim_matches('/')),
@@ -35,9 +46,16 @@ pub fn file(monitor: &Valid<'_>) -> Result<(&'static str, String), String> {
         backups,
         ..Config::default()
     };
-    Ok((CONFIG_FILE, serde_saphyr::to_string(&config).map_err(|error| error.to_string())?))
+    Ok((
+        CONFIG_FILE,
+        serde_saphyr::to_string(&config).map_err(|error| error.to_string())?,
+    ))
 }
 
 fn folder(volume: &str, path: &str) -> String {
-    if path.is_empty() { format!("{VOLUMES_DIR}/{volume}") } else { format!("{VOLUMES_DIR}/{volume}/{path}") }
+    if path.is_empty() {
+        format!("{VOLUMES_DIR}/{volume}")
+    } else {
+        format!("{VOLUMES_DIR}/{volume}/{path}")
+    }
 }

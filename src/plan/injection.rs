@@ -44,7 +44,10 @@ pub enum Injection {
 pub fn inject<'a>(pod: &Value, monitors: impl IntoIterator<Item = &'a RoseyMonitor>, platform: &Platform) -> Injection {
     let pod = Pod(pod);
     let labels = pod.labels();
-    let selecting: Vec<_> = monitors.into_iter().filter(|m| selects(&m.spec.selector, &labels)).collect();
+    let selecting: Vec<_> = monitors
+        .into_iter()
+        .filter(|m| selects(&m.spec.selector, &labels))
+        .collect();
     if selecting.is_empty() || (pod.annotation(INJECTED_ANNOTATION).is_some() && pod.container(CONTAINER).is_some()) {
         return Injection::Nothing;
     }
@@ -57,13 +60,22 @@ pub fn inject<'a>(pod: &Value, monitors: impl IntoIterator<Item = &'a RoseyMonit
 /// The image that a new pod of this monitor would get.
 #[must_use]
 pub fn image<'a>(monitor: &'a RoseyMonitor, platform: &'a Platform) -> &'a str {
-    monitor.spec.exporter.image.as_deref().unwrap_or(&platform.exporter_image)
+    monitor
+        .spec
+        .exporter
+        .image
+        .as_deref()
+        .unwrap_or(&platform.exporter_image)
 }
 
 /// Whether a label selector, as in a Deployment, selects these labels.
 #[must_use]
 pub fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
-    let equal = selector.match_labels.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
+    let equal = selector
+        .match_labels
+        .iter()
+        .flatten()
+        .all(|(key, value)| labels.get(key) == Some(value));
     equal
         && selector.match_expressions.iter().flatten().all(|expression| {
             let value = labels.get(&expression.key);
@@ -88,21 +100,29 @@ fn obstacle(pod: &Pod<'_>, monitors: &[&RoseyMonitor], platform: &Platform) -> O
     let image = image(monitor, platform);
     let port = monitor.spec.exporter.port;
     let opted_out = |value: Option<&str>| value == Some("false");
-    if opted_out(pod.annotation(INJECT_ANNOTATION)) || opted_out(pod.labels().get(INJECT_ANNOTATION).map(String::as_str)) {
+    if opted_out(pod.annotation(INJECT_ANNOTATION))
+        || opted_out(pod.labels().get(INJECT_ANNOTATION).map(String::as_str))
+    {
         Some(format!("the pod says {INJECT_ANNOTATION}: \"false\""))
     } else if pod.is_mirror() {
         Some("a static pod can't have the exporter: its configuration comes from the API server".into())
     } else if pod.is_windows() {
         Some("the exporter runs on Linux only".into())
-    } else if monitor.spec.exporter.image.is_some() && !platform.exporter_image_prefixes.iter().any(|p| image.starts_with(p)) {
+    } else if monitor.spec.exporter.image.is_some()
+        && !platform.exporter_image_prefixes.iter().any(|p| image.starts_with(p))
+    {
         // A monitor that was valid before the operator's prefixes were changed.
-        Some(format!("image {image} is not under the operator's --exporter-image-prefixes"))
+        Some(format!(
+            "image {image} is not under the operator's --exporter-image-prefixes"
+        ))
     } else if pod.container(CONTAINER).is_some() {
         Some(format!("the pod has a container {CONTAINER} of its own"))
     } else if pod.volume(CONFIG_VOLUME).is_some() {
         Some(format!("the pod has a volume {CONFIG_VOLUME} of its own"))
     } else if let Some(container) = pod.container_with_port(i64::from(port)) {
-        Some(format!("port {port} is taken by container {container}; set spec.exporter.port of the monitor to another"))
+        Some(format!(
+            "port {port} is taken by container {container}; set spec.exporter.port of the monitor to another"
+        ))
     } else if let Some(container) = pod.container_with_port_name(PORT_NAME) {
         Some(format!("container {container} has a port named {PORT_NAME} of its own"))
     } else if pod.is_on_host_network() && !pod.has_ports() {
@@ -119,9 +139,17 @@ fn skipped(pod: &Pod<'_>, monitors: &[&RoseyMonitor], reason: String) -> Injecti
     if pod.annotation(SKIPPED_ANNOTATION) == Some(reason.as_str()) {
         return Injection::Nothing;
     }
-    let operations = if pod.is_mirror() { Vec::new() } else { pod.annotate(SKIPPED_ANNOTATION, &reason) };
+    let operations = if pod.is_mirror() {
+        Vec::new()
+    } else {
+        pod.annotate(SKIPPED_ANNOTATION, &reason)
+    };
     let monitors = monitors.iter().filter_map(|m| m.metadata.name.clone()).collect();
-    Injection::Skipped { monitors, reason, operations }
+    Injection::Skipped {
+        monitors,
+        reason,
+        operations,
+    }
 }
 
 fn patch(pod: &Pod<'_>, monitor: &RoseyMonitor, platform: &Platform) -> Injection {
@@ -131,9 +159,16 @@ fn patch(pod: &Pod<'_>, monitor: &RoseyMonitor, platform: &Platform) -> Injectio
     operations.push(pod.append("volumes", container::config_volume(&name)));
     // kubelet starts no main container before the native sidecars run: an image that can't be pulled would keep the bot
     // down. A plain container lets it start, but never lets a pod end.
-    let list = if pod.runs_for_ever() { "containers" } else { "initContainers" };
+    let list = if pod.runs_for_ever() {
+        "containers"
+    } else {
+        "initContainers"
+    };
     operations.push(pod.append(list, container));
-    Injection::Patch { monitor: name, operations }
+    Injection::Patch {
+        monitor: name,
+        operations,
+    }
 }
 
 /// One `add`.

@@ -18,7 +18,12 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in the order in which they are applied: what the sidecar needs comes first.
-    pub const ALL: [Self; 4] = [Self::ConfigMap, Self::PodMonitor, Self::PrometheusRule, Self::AlertmanagerConfig];
+    pub const ALL: [Self; 4] = [
+        Self::ConfigMap,
+        Self::PodMonitor,
+        Self::PrometheusRule,
+        Self::AlertmanagerConfig,
+    ];
 
     /// Group, version and names of the kind.
     #[must_use]
@@ -27,12 +32,21 @@ impl Kind {
             Self::ConfigMap => ("", "v1", "ConfigMap", "configmaps"),
             Self::PodMonitor => ("monitoring.coreos.com", "v1", "PodMonitor", "podmonitors"),
             Self::PrometheusRule => ("monitoring.coreos.com", "v1", "PrometheusRule", "prometheusrules"),
-            Self::AlertmanagerConfig => ("monitoring.coreos.com", "v1alpha1", "AlertmanagerConfig", "alertmanagerconfigs"),
+            Self::AlertmanagerConfig => (
+                "monitoring.coreos.com",
+                "v1alpha1",
+                "AlertmanagerConfig",
+                "alertmanagerconfigs",
+            ),
         };
         ApiResource {
             group: group.into(),
             version: version.into(),
-            api_version: if group.is_empty() { version.into() } else { format!("{group}/{version}") },
+            api_version: if group.is_empty() {
+                version.into()
+            } else {
+                format!("{group}/{version}")
+            },
             kind: kind.into(),
             plural: plural.into(),
         }

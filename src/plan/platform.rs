@@ -42,7 +42,8 @@ impl Platform {
     /// Whether prometheus-operator and Alertmanager are at least of these versions, as far as is known.
     #[must_use]
     pub fn has(&self, prometheus_operator: Version, alertmanager: Version) -> bool {
-        self.prometheus_operator.is_none_or(|v| v >= prometheus_operator) && self.alertmanager.is_none_or(|v| v >= alertmanager)
+        self.prometheus_operator.is_none_or(|v| v >= prometheus_operator)
+            && self.alertmanager.is_none_or(|v| v >= alertmanager)
     }
 }
 
@@ -61,7 +62,9 @@ impl std::str::FromStr for Version {
         let mut parts = bare.split('.').map(str::parse);
         match (parts.next(), parts.next(), parts.next().unwrap_or(Ok(0)), parts.next()) {
             (Some(Ok(major)), Some(Ok(minor)), Ok(patch), None) => Ok(Self(major, minor, patch)),
-            _ => Err(format!("{text:?} is not a version; write major.minor.patch such as 0.93.1")),
+            _ => Err(format!(
+                "{text:?} is not a version; write major.minor.patch such as 0.93.1"
+            )),
         }
     }
 }

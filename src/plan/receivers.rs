@@ -6,10 +6,13 @@
 use crate::api::notifications::{Channel, Discord, Email, SecretKeyRef, Slack, Webhook};
 use crate::monitoring::alertmanager_config::{
     AlertmanagerConfigReceivers as Receiver, AlertmanagerConfigReceiversDiscordConfigs as DiscordConfig,
-    AlertmanagerConfigReceiversDiscordConfigsApiUrl as DiscordUrl, AlertmanagerConfigReceiversEmailConfigs as EmailConfig,
-    AlertmanagerConfigReceiversEmailConfigsAuthPassword as EmailPassword, AlertmanagerConfigReceiversEmailConfigsHeaders as EmailHeader,
+    AlertmanagerConfigReceiversDiscordConfigsApiUrl as DiscordUrl,
+    AlertmanagerConfigReceiversEmailConfigs as EmailConfig,
+    AlertmanagerConfigReceiversEmailConfigsAuthPassword as EmailPassword,
+    AlertmanagerConfigReceiversEmailConfigsHeaders as EmailHeader,
     AlertmanagerConfigReceiversSlackConfigs as SlackConfig, AlertmanagerConfigReceiversSlackConfigsApiUrl as SlackUrl,
-    AlertmanagerConfigReceiversWebhookConfigs as WebhookConfig, AlertmanagerConfigReceiversWebhookConfigsUrlSecret as WebhookUrl,
+    AlertmanagerConfigReceiversWebhookConfigs as WebhookConfig,
+    AlertmanagerConfigReceiversWebhookConfigsUrlSecret as WebhookUrl,
 };
 use crate::plan::Platform;
 use crate::plan::platform::Version;
@@ -56,14 +59,29 @@ const EMAIL_HTML: &str = concat!(
 
 /// A receiver that tells nobody.
 pub fn nobody(name: &str) -> Receiver {
-    Receiver { name: name.into(), ..Receiver::default() }
+    Receiver {
+        name: name.into(),
+        ..Receiver::default()
+    }
 }
 
 /// The receiver of a channel.
-pub fn receiver(name: &str, channel: &Channel, mention: Option<&str>, send_resolved: bool, platform: &Platform) -> Receiver {
+pub fn receiver(
+    name: &str,
+    channel: &Channel,
+    mention: Option<&str>,
+    send_resolved: bool,
+    platform: &Platform,
+) -> Receiver {
     let mut receiver = nobody(name);
-    receiver.discord_configs = channel.discord.as_ref().map(|c| vec![discord(c, mention, send_resolved, platform)]);
-    receiver.slack_configs = channel.slack.as_ref().map(|c| vec![slack(c, mention, send_resolved, platform)]);
+    receiver.discord_configs = channel
+        .discord
+        .as_ref()
+        .map(|c| vec![discord(c, mention, send_resolved, platform)]);
+    receiver.slack_configs = channel
+        .slack
+        .as_ref()
+        .map(|c| vec![slack(c, mention, send_resolved, platform)]);
     receiver.email_configs = channel.email.as_ref().map(|c| vec![email(c, send_resolved)]);
     receiver.webhook_configs = channel.webhook.as_ref().map(|c| vec![webhook(c, send_resolved)]);
     receiver
@@ -72,7 +90,10 @@ pub fn receiver(name: &str, channel: &Channel, mention: Option<&str>, send_resol
 /// What this platform silently drops from a channel with a mention; `None` where it drops nothing.
 pub fn lost_mention(channel: &Channel, platform: &Platform) -> Option<String> {
     (channel.discord.is_some() && !discord_calls(platform)).then(|| {
-        format!("channel {}: Discord mentions need prometheus-operator 0.82 and Alertmanager 0.28; they are left out", channel.name)
+        format!(
+            "channel {}: Discord mentions need prometheus-operator 0.82 and Alertmanager 0.28; they are left out",
+            channel.name
+        )
     })
 }
 
@@ -89,10 +110,16 @@ fn discord(channel: &Discord, mention: Option<&str>, send_resolved: bool, platfo
         None => format!("@{mention}"),
     });
     DiscordConfig {
-        api_url: DiscordUrl { name: Some(name), key, optional: None },
+        api_url: DiscordUrl {
+            name: Some(name),
+            key,
+            optional: None,
+        },
         title: Some(TITLE.into()),
         message: Some(DISCORD_TEXT.into()),
-        content: call.filter(|_| discord_calls(platform)).map(|call| CALL.replace("MENTION", &call)),
+        content: call
+            .filter(|_| discord_calls(platform))
+            .map(|call| CALL.replace("MENTION", &call)),
         send_resolved: Some(send_resolved),
         ..DiscordConfig::default()
     }
@@ -108,9 +135,17 @@ fn slack(channel: &Slack, mention: Option<&str>, send_resolved: bool, platform: 
     });
     let call = call.map(|call| CALL.replace("MENTION", &call));
     // `messageText` is the message itself; before it came (prometheus-operator #8374) an attachment's pretext is nearest.
-    let (message_text, pretext) = if platform.has(Version(0, 90, 0), Version(0, 31, 0)) { (call, None) } else { (None, call) };
+    let (message_text, pretext) = if platform.has(Version(0, 90, 0), Version(0, 31, 0)) {
+        (call, None)
+    } else {
+        (None, call)
+    };
     SlackConfig {
-        api_url: Some(SlackUrl { name: Some(name), key, optional: None }),
+        api_url: Some(SlackUrl {
+            name: Some(name),
+            key,
+            optional: None,
+        }),
         channel: channel.channel.as_deref().map(super::template::literal),
         username: Some(super::template::literal(channel.username.as_deref().unwrap_or("Rosey"))),
         icon_emoji: channel.icon_emoji.as_deref().map(super::template::literal),
@@ -133,9 +168,16 @@ fn email(channel: &Email, send_resolved: bool) -> EmailConfig {
         from: Some(super::template::literal(&channel.from)),
         smarthost: Some(channel.smarthost.clone()),
         auth_username: channel.username.clone(),
-        auth_password: password.map(|SecretKeyRef { name, key }| EmailPassword { name: Some(name), key, optional: None }),
+        auth_password: password.map(|SecretKeyRef { name, key }| EmailPassword {
+            name: Some(name),
+            key,
+            optional: None,
+        }),
         require_tls: Some(channel.require_tls),
-        headers: Some(vec![EmailHeader { key: "Subject".into(), value: TITLE.into() }]),
+        headers: Some(vec![EmailHeader {
+            key: "Subject".into(),
+            value: TITLE.into(),
+        }]),
         text: Some(EMAIL_TEXT.into()),
         html: Some(EMAIL_HTML.into()),
         send_resolved: Some(send_resolved),
@@ -146,7 +188,11 @@ fn email(channel: &Email, send_resolved: bool) -> EmailConfig {
 fn webhook(channel: &Webhook, send_resolved: bool) -> WebhookConfig {
     let SecretKeyRef { name, key } = channel.url_secret_ref.clone();
     WebhookConfig {
-        url_secret: Some(WebhookUrl { name: Some(name), key, optional: None }),
+        url_secret: Some(WebhookUrl {
+            name: Some(name),
+            key,
+            optional: None,
+        }),
         send_resolved: Some(send_resolved),
         ..WebhookConfig::default()
     }

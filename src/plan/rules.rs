@@ -16,7 +16,12 @@ pub fn rule(monitor: &Valid<'_>) -> PrometheusRuleSpec {
     let mut groups: BTreeMap<Group, Vec<PrometheusRuleGroupsRules>> = BTreeMap::new();
     for resolved in &monitor.alerts {
         let rules = groups.entry(resolved.alert.group).or_default();
-        rules.extend(resolved.levels.iter().map(|level| alerting_rule(monitor, resolved, level)));
+        rules.extend(
+            resolved
+                .levels
+                .iter()
+                .map(|level| alerting_rule(monitor, resolved, level)),
+        );
     }
     let interval = monitor.spec.alerts.interval.as_ref().map(ToString::to_string);
     let groups = groups.into_iter().map(|(group, rules)| {
@@ -28,7 +33,9 @@ pub fn rule(monitor: &Valid<'_>) -> PrometheusRuleSpec {
             ..PrometheusRuleGroups::default()
         }
     });
-    PrometheusRuleSpec { groups: Some(groups.collect()) }
+    PrometheusRuleSpec {
+        groups: Some(groups.collect()),
+    }
 }
 
 fn alerting_rule(monitor: &Valid<'_>, resolved: &ResolvedAlert, level: &ResolvedLevel) -> PrometheusRuleGroupsRules {
@@ -54,7 +61,13 @@ fn alerting_rule(monitor: &Valid<'_>, resolved: &ResolvedAlert, level: &Resolved
         ("threshold", &threshold),
         ("for", &level.hold.0),
     ];
-    let runbook = monitor.spec.alerts.runbook_url.as_deref().unwrap_or(RUNBOOKS).replace("{alert}", alert.name);
+    let runbook = monitor
+        .spec
+        .alerts
+        .runbook_url
+        .as_deref()
+        .unwrap_or(RUNBOOKS)
+        .replace("{alert}", alert.name);
     let annotations = [
         ("summary", fill(alert.summary, &values)),
         ("description", fill(alert.description, &values)),

@@ -3,7 +3,8 @@
 use super::validate::Valid;
 use crate::monitoring::pod_monitor::{
     PodMonitorPodMetricsEndpoints as Endpoint, PodMonitorPodMetricsEndpointsRelabelings as Relabeling,
-    PodMonitorPodMetricsEndpointsRelabelingsAction as Action, PodMonitorSelector, PodMonitorSelectorMatchExpressions, PodMonitorSpec,
+    PodMonitorPodMetricsEndpointsRelabelingsAction as Action, PodMonitorSelector, PodMonitorSelectorMatchExpressions,
+    PodMonitorSpec,
 };
 use crate::sidecar;
 
@@ -14,7 +15,11 @@ pub fn pod_monitor(monitor: &Valid<'_>) -> PodMonitorSpec {
     let selector = &monitor.spec.selector;
     let expressions = selector.match_expressions.as_ref().map(|expressions| {
         let expression = |e: &k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelectorRequirement| {
-            PodMonitorSelectorMatchExpressions { key: e.key.clone(), operator: e.operator.clone(), values: e.values.clone() }
+            PodMonitorSelectorMatchExpressions {
+                key: e.key.clone(),
+                operator: e.operator.clone(),
+                values: e.values.clone(),
+            }
         };
         expressions.iter().map(expression).collect()
     });
@@ -41,7 +46,10 @@ pub fn pod_monitor(monitor: &Valid<'_>) -> PodMonitorSpec {
         },
     ];
     PodMonitorSpec {
-        selector: PodMonitorSelector { match_labels: selector.match_labels.clone(), match_expressions: expressions },
+        selector: PodMonitorSelector {
+            match_labels: selector.match_labels.clone(),
+            match_expressions: expressions,
+        },
         pod_metrics_endpoints: Some(vec![Endpoint {
             port: Some(sidecar::PORT_NAME.into()),
             path: Some("/metrics".into()),

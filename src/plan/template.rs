@@ -47,6 +47,9 @@ mod tests {
     #[test]
     fn only_the_names_that_are_given_are_filled() {
         let values = [("value", "{{ $value }}"), ("for", "5m")];
-        assert_eq!(fill("{value} for {for}, {other} {", &values), "{{ $value }} for 5m, {other} {");
+        assert_eq!(
+            fill("{value} for {for}, {other} {", &values),
+            "{{ $value }} for 5m, {other} {"
+        );
     }
 }

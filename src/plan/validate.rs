@@ -51,7 +51,10 @@ impl Findings {
     fn positive(&mut self, field: &str, duration: &Duration) -> Option<u64> {
         let seconds = self.duration(field, duration)?;
         if seconds == 0 {
-            self.problem(field, format!("\"{duration}\" must be longer than 0s; write a duration such as 30s"));
+            self.problem(
+                field,
+                format!("\"{duration}\" must be longer than 0s; write a duration such as 30s"),
+            );
             return None;
         }
         Some(seconds)
@@ -61,7 +64,13 @@ impl Findings {
     fn duration(&mut self, field: &str, duration: &Duration) -> Option<u64> {
         let seconds = duration.seconds();
         if seconds.is_none() {
-            self.problem(field, format!("{:?} is not a duration; write hours, minutes and seconds such as 1h30m or 30s", duration.0));
+            self.problem(
+                field,
+                format!(
+                    "{:?} is not a duration; write hours, minutes and seconds such as 1h30m or 30s",
+                    duration.0
+                ),
+            );
         }
         seconds
     }
@@ -95,7 +104,14 @@ pub fn validate<'a>(monitor: &'a RoseyMonitor, platform: &Platform) -> Result<Va
     }
 
     if found.problems.is_empty() {
-        Ok(Valid { name, namespace, spec, alerts, skipped, warnings: found.warnings })
+        Ok(Valid {
+            name,
+            namespace,
+            spec,
+            alerts,
+            skipped,
+            warnings: found.warnings,
+        })
     } else {
         Err(Problems(found.problems))
     }

@@ -16,9 +16,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelecto
 use kube::api::{Api, DynamicObject, PartialObjectMeta, Patch, PatchParams};
 use kube::core::ApiResource;
 use kube::runtime::WatchStreamExt as _;
+use kube::runtime::reflector::Store;
 use kube::runtime::watcher::watch_object;
 use kube::{Client, Resource};
-use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -28,7 +28,7 @@ use super::certificates::Certificates;
 use super::keeper::Published;
 use super::owner::{Owner, OwnerError};
 use super::{Endpoint, FIELD_MANAGER, INJECT_PATH, VALIDATE_PATH, changed};
-use crate::api::{GROUP, INJECTED_ANNOTATION};
+use crate::api::{GROUP, INJECTED_ANNOTATION, RoseyMonitor};
 use crate::sidecar::CONTAINER;
 
 /// Name of the `MutatingWebhookConfiguration`.
@@ -70,6 +70,7 @@ pub(super) struct Registrar {
     pub owner: Arc<Owner>,
     pub leader: watch::Receiver<bool>,
     pub namespaces: watch::Receiver<BTreeSet<String>>,
+    pub monitors: Store<RoseyMonitor>,
     pub loaded: watch::Receiver<Option<Arc<Certificates>>>,
     pub published: watch::Sender<Option<Published>>,
 }
@@ -87,6 +88,10 @@ impl Registrar {
             .map(|event| event.map(|_| ()));
         let mut events = std::pin::pin!(futures::stream::select(mutating, validating));
         let mut retry = Duration::from_secs(1);
+        // Before all monitors are known, every registered namespace would look deserted.
+        if self.monitors.wait_until_ready().await.is_err() {
+            return;
+        }
         loop {
             let leads = *self.leader.borrow_and_update();
             let namespaces = self.namespaces.borrow_and_update().clone();
@@ -94,7 +99,10 @@ impl Registrar {
             let mut pause = REVIEW;
             if let Some(certificates) = certificates.filter(|_| leads) {
                 match self.register(&namespaces, certificates.bundle()).await {
-                    Ok(()) => retry = Duration::from_secs(1),
+                    Ok(settled) => {
+                        retry = Duration::from_secs(1);
+                        pause = if settled { REVIEW } else { LONGEST_RETRY };
+                    }
                     Err(error) => {
                         warn!(%error, "the webhooks could not be registered");
                         pause = retry;
@@ -116,14 +124,20 @@ impl Registrar {
         }
     }
 
-    async fn register(&self, namespaces: &BTreeSet<String>, bundle: &str) -> Result<(), RegistrationError> {
+    /// Answers whether exactly `configured` is registered.
+    async fn register(&self, configured: &BTreeSet<String>, bundle: &str) -> Result<bool, RegistrationError> {
         let owner = self.owner.reference().await?;
-        let namespaces: Vec<String> = namespaces.difference(&self.excluded).cloned().collect();
-        let pods = mutating(&self.endpoint, namespaces, bundle);
-        self.converge::<MutatingWebhookConfiguration>(INJECTOR, &pods, owner.as_ref())
+        let mut settled = true;
+        let pods = |live: Option<&DynamicObject>| {
+            let namespaces = namespaces(configured, live, &inhabited(&self.monitors));
+            settled = namespaces == *configured;
+            let namespaces = namespaces.difference(&self.excluded).cloned().collect();
+            serde_json::to_value(mutating(&self.endpoint, namespaces, bundle))
+        };
+        self.converge::<MutatingWebhookConfiguration>(INJECTOR, pods, owner.as_ref())
             .await?;
-        let monitors = [validating(&self.endpoint, bundle)];
-        self.converge::<ValidatingWebhookConfiguration>(VALIDATOR, &monitors, owner.as_ref())
+        let monitors = |_: Option<&DynamicObject>| serde_json::to_value([validating(&self.endpoint, bundle)]);
+        self.converge::<ValidatingWebhookConfiguration>(VALIDATOR, monitors, owner.as_ref())
             .await?;
         self.published.send_if_modified(|published| {
             let new = published.as_ref().is_none_or(|published| published.bundle != bundle);
@@ -135,21 +149,22 @@ impl Registrar {
             }
             new
         });
-        Ok(())
+        Ok(settled)
     }
 
     /// Writes a registration where it differs. It is read anew each time: the watch that woke us may lag behind our own write.
     async fn converge<K: Resource<DynamicType = ()>>(
         &self,
         name: &'static str,
-        webhooks: &[impl Serialize],
+        webhooks: impl FnOnce(Option<&DynamicObject>) -> serde_json::Result<Value>,
         owner: Option<&OwnerReference>,
     ) -> Result<(), RegistrationError> {
         let failed = |source| RegistrationError::Api { name, source };
         let kind = ApiResource::erase::<K>(&());
         let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &kind);
-        let webhooks = serde_json::to_value(webhooks)?;
-        match api.get_opt(name).await.map_err(failed)? {
+        let live = api.get_opt(name).await.map_err(failed)?;
+        let webhooks = webhooks(live.as_ref())?;
+        match live {
             None if webhooks == json!([]) => return Ok(()),
             Some(live) if stands(&live, &webhooks, owner) => return Ok(()),
             Some(live) if live.metadata.deletion_timestamp.is_some() => return Err(RegistrationError::Deleting(name)),
@@ -179,6 +194,40 @@ impl Registrar {
             Err(RegistrationError::Foreign(name))
         }
     }
+}
+
+/// Namespaces with a monitor that is not being deleted.
+fn inhabited(monitors: &Store<RoseyMonitor>) -> BTreeSet<String> {
+    let monitors = monitors.state();
+    let staying = monitors
+        .iter()
+        .filter(|monitor| monitor.metadata.deletion_timestamp.is_none());
+    staying
+        .filter_map(|monitor| monitor.metadata.namespace.clone())
+        .collect()
+}
+
+/// The namespaces whose pods are to be asked for: the configured ones, and those that are registered already and have a
+/// monitor. An operator that has just started has not seen every `ConfigMap` yet, and must not turn pods away meanwhile.
+fn namespaces(
+    configured: &BTreeSet<String>,
+    live: Option<&DynamicObject>,
+    inhabited: &BTreeSet<String>,
+) -> BTreeSet<String> {
+    let registered = live.and_then(|live| {
+        live.data
+            .pointer("/webhooks/0/namespaceSelector/matchExpressions/0/values")
+    });
+    let registered = registered
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str);
+    registered
+        .map(str::to_owned)
+        .filter(|namespace| inhabited.contains(namespace))
+        .chain(configured.clone())
+        .collect()
 }
 
 fn stands(live: &DynamicObject, webhooks: &Value, owner: Option<&OwnerReference>) -> bool {
@@ -354,6 +403,21 @@ mod tests {
     }
 
     #[test]
+    fn an_operator_that_has_just_started_leaves_registered_namespaces_alone_as_long_as_they_have_a_monitor() {
+        let set = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<BTreeSet<_>>();
+        let webhooks = serde_json::to_value(mutating(&service(), vec!["bots".into(), "left".into()], "PEM")).unwrap();
+        let live = live(&webhooks, "5f0c");
+        let inhabited = set(&["bots", "chat", "new"]);
+        assert_eq!(namespaces(&set(&[]), Some(&live), &inhabited), set(&["bots"]));
+        assert_eq!(
+            namespaces(&set(&["chat"]), Some(&live), &inhabited),
+            set(&["bots", "chat"])
+        );
+        assert_eq!(namespaces(&set(&["chat"]), None, &inhabited), set(&["chat"]));
+        assert_eq!(namespaces(&set(&[]), Some(&live), &set(&[])), set(&[]));
+    }
+
+    #[test]
     fn only_a_difference_that_matters_is_repaired() {
         let webhooks = serde_json::to_value(mutating(&service(), vec!["bots".into()], "PEM")).unwrap();
         let mut object = live(&webhooks, "5f0c");
@@ -375,7 +439,8 @@ mod tests {
         object.data["webhooks"][0]["timeoutSeconds"] = json!(30);
         assert!(!stands(&object, &webhooks, None), "an edit");
         let mut object = live(&webhooks, "5f0c");
-        object.data["webhooks"][0]["matchConditions"][2] = json!({"name": "never", "expression": "false"});
+        let conditions = object.data["webhooks"][0]["matchConditions"].as_array_mut().unwrap();
+        conditions.push(json!({"name": "never", "expression": "false"}));
         assert!(!stands(&object, &webhooks, None), "an addition");
     }
 }

@@ -19,18 +19,37 @@ const TOKEN_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 pub fn exporter(pod: &Pod<'_>, monitor: &RoseyMonitor, platform: &Platform) -> Value {
     let spec = &monitor.spec.exporter;
-    let volumes: BTreeSet<&str> = spec.disk.iter().map(|d| &d.volume).chain(spec.backups.iter().map(|b| &b.volume)).map(String::as_str).collect();
+    let volumes: BTreeSet<&str> = spec
+        .disk
+        .iter()
+        .map(|d| &d.volume)
+        .chain(spec.backups.iter().map(|b| &b.volume))
+        .map(String::as_str)
+        .collect();
     // A mount of a volume that the pod lacks would make the pod invalid; the source says that its folder is missing.
-    let volumes: Vec<_> = volumes.into_iter().filter(|volume| pod.volume(volume).is_some()).collect();
+    let volumes: Vec<_> = volumes
+        .into_iter()
+        .filter(|volume| pod.volume(volume).is_some())
+        .collect();
 
     let mut mounts = vec![
         json!({ "name": CONFIG_VOLUME, "mountPath": CONFIG_DIR, "readOnly": true }),
         json!({ "name": CONFIG_VOLUME, "mountPath": TOKEN_DIR, "readOnly": true }),
     ];
-    mounts.extend(volumes.iter().map(|volume| json!({ "name": volume, "mountPath": format!("{VOLUMES_DIR}/{volume}"), "readOnly": true })));
+    mounts.extend(
+        volumes
+            .iter()
+            .map(|volume| json!({ "name": volume, "mountPath": format!("{VOLUMES_DIR}/{volume}"), "readOnly": true })),
+    );
 
     // Files of the bot are often readable by its own user alone.
-    let id = |field| if volumes.is_empty() { NOBODY } else { pod.numeric_id(field).unwrap_or(NOBODY) };
+    let id = |field| {
+        if volumes.is_empty() {
+            NOBODY
+        } else {
+            pod.numeric_id(field).unwrap_or(NOBODY)
+        }
+    };
     let mut container = json!({
         "name": CONTAINER,
         "image": super::image(monitor, platform),
@@ -65,8 +84,14 @@ pub fn config_volume(monitor: &str) -> Value {
 /// Resources that leave the pod's class as it is.
 fn resources(pod: &Pod<'_>, monitor: &RoseyMonitor) -> Value {
     let own = monitor.spec.exporter.resources.as_ref();
-    let requests = own.map_or_else(|| json!({ "cpu": "5m", "memory": "8Mi" }), |own| json!(own.requests.clone().unwrap_or_default()));
-    let limits = own.map_or_else(|| json!({ "memory": "32Mi" }), |own| json!(own.limits.clone().unwrap_or_default()));
+    let requests = own.map_or_else(
+        || json!({ "cpu": "5m", "memory": "8Mi" }),
+        |own| json!(own.requests.clone().unwrap_or_default()),
+    );
+    let limits = own.map_or_else(
+        || json!({ "memory": "32Mi" }),
+        |own| json!(own.limits.clone().unwrap_or_default()),
+    );
     if pod.has_own_resources() {
         // The containers' sum may not exceed what the pod says; and without any, a quota refuses the pod.
         let nothing = json!({ "cpu": "0", "memory": "0" });
@@ -75,7 +100,10 @@ fn resources(pod: &Pod<'_>, monitor: &RoseyMonitor) -> Value {
     if pod.is_guaranteed() {
         let mut same = Map::new();
         for (name, fallback) in [("cpu", "5m"), ("memory", "32Mi")] {
-            let value = [&limits[name], &requests[name]].into_iter().find(|value| !value.is_null()).cloned();
+            let value = [&limits[name], &requests[name]]
+                .into_iter()
+                .find(|value| !value.is_null())
+                .cloned();
             same.insert(name.into(), value.unwrap_or_else(|| json!(fallback)));
         }
         return json!({ "limits": same, "requests": same });

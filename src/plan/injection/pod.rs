@@ -12,7 +12,9 @@ pub struct Pod<'a>(pub &'a Value);
 impl<'a> Pod<'a> {
     pub fn labels(&self) -> BTreeMap<String, String> {
         let labels = self.0["metadata"]["labels"].as_object().into_iter().flatten();
-        labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
+        labels
+            .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+            .collect()
     }
 
     pub fn annotation(&self, key: &str) -> Option<&'a str> {
@@ -22,14 +24,24 @@ impl<'a> Pod<'a> {
     /// All containers, native sidecars and other init containers included.
     fn containers(&self) -> impl Iterator<Item = &'a Value> {
         let spec = &self.0["spec"];
-        ["containers", "initContainers"].into_iter().flat_map(move |list| spec[list].as_array().into_iter().flatten())
+        ["containers", "initContainers"]
+            .into_iter()
+            .flat_map(move |list| spec[list].as_array().into_iter().flatten())
     }
 
     /// The containers that are there for as long as the pod: init containers that end leave their ports.
     fn lasting_containers(&self) -> impl Iterator<Item = &'a Value> {
         let native = |c: &&Value| c["restartPolicy"] == "Always";
-        let init = self.0["spec"]["initContainers"].as_array().into_iter().flatten().filter(native);
-        self.0["spec"]["containers"].as_array().into_iter().flatten().chain(init)
+        let init = self.0["spec"]["initContainers"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(native);
+        self.0["spec"]["containers"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .chain(init)
     }
 
     /// The container that the bot runs in: the first one.
@@ -42,7 +54,10 @@ impl<'a> Pod<'a> {
     }
 
     pub fn volume(&self, name: &str) -> Option<&'a Value> {
-        self.0["spec"]["volumes"].as_array()?.iter().find(|volume| volume["name"] == name)
+        self.0["spec"]["volumes"]
+            .as_array()?
+            .iter()
+            .find(|volume| volume["name"] == name)
     }
 
     /// Name of the container that has this port already.
@@ -54,12 +69,15 @@ impl<'a> Pod<'a> {
 
     /// Name of the container that has a port of this name already.
     pub fn container_with_port_name(&self, name: &str) -> Option<&'a str> {
-        let taken = self.containers().find(|container| ports(container).any(|p| p["name"] == name));
+        let taken = self
+            .containers()
+            .find(|container| ports(container).any(|p| p["name"] == name));
         taken.map(|container| container["name"].as_str().unwrap_or_default())
     }
 
     pub fn has_ports(&self) -> bool {
-        self.lasting_containers().any(|container| ports(container).next().is_some())
+        self.lasting_containers()
+            .any(|container| ports(container).next().is_some())
     }
 
     pub fn is_mirror(&self) -> bool {
@@ -82,14 +100,19 @@ impl<'a> Pod<'a> {
 
     /// Whether the pod says itself what it may use, instead of its containers.
     pub fn has_own_resources(&self) -> bool {
-        self.0["spec"]["resources"].as_object().is_some_and(|resources| !resources.is_empty())
+        self.0["spec"]["resources"]
+            .as_object()
+            .is_some_and(|resources| !resources.is_empty())
     }
 
     /// Whether every container has limits for CPU and memory, and requests as large.
     pub fn is_guaranteed(&self) -> bool {
         self.containers().all(|container| {
             ["cpu", "memory"].into_iter().all(|name| {
-                let (limit, request) = (&container["resources"]["limits"][name], &container["resources"]["requests"][name]);
+                let (limit, request) = (
+                    &container["resources"]["limits"][name],
+                    &container["resources"]["requests"][name],
+                );
                 !limit.is_null() && (request.is_null() || request == limit)
             })
         })
@@ -98,7 +121,9 @@ impl<'a> Pod<'a> {
     /// User or group of the bot's container, where it is a number and not root's.
     pub fn numeric_id(&self, field: &str) -> Option<i64> {
         let of = |security: &Value| security[field].as_i64();
-        of(&self.bot()["securityContext"]).or_else(|| of(&self.0["spec"]["securityContext"])).filter(|id| *id > 0)
+        of(&self.bot()["securityContext"])
+            .or_else(|| of(&self.0["spec"]["securityContext"]))
+            .filter(|id| *id > 0)
     }
 
     /// Operations that set an annotation.
@@ -108,7 +133,10 @@ impl<'a> Pod<'a> {
             operations.push(add("/metadata/annotations", &Value::Object(Map::new())));
         }
         // RFC 6901: `/` in a name is `~1`.
-        operations.push(add(&format!("/metadata/annotations/{}", key.replace('~', "~0").replace('/', "~1")), &json!(value)));
+        operations.push(add(
+            &format!("/metadata/annotations/{}", key.replace('~', "~0").replace('/', "~1")),
+            &json!(value),
+        ));
         operations
     }
 

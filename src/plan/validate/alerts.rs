@@ -37,14 +37,26 @@ pub fn resolve(found: &mut Findings, spec: &RoseyMonitorSpec) -> (Vec<ResolvedAl
 
     let (mut alerts, mut skipped) = (Vec::new(), Vec::new());
     for alert in catalogue::alerts().filter(|alert| spec.alerts.packs.contains(&alert.pack)) {
-        let asked = spec.alerts.overrides.iter().enumerate().find(|(_, o)| o.alert == alert.name);
+        let asked = spec
+            .alerts
+            .overrides
+            .iter()
+            .enumerate()
+            .find(|(_, o)| o.alert == alert.name);
         if let Some(reason) = reason_to_skip(alert, asked.map(|(_, o)| o), spec) {
-            skipped.push(Skipped { alert: alert.name.into(), reason });
+            skipped.push(Skipped {
+                alert: alert.name.into(),
+                reason,
+            });
             continue;
         }
         let levels = match asked {
             Some((n, asked)) if !asked.levels.is_empty() => overridden(found, n, asked, alert),
-            _ => alert.levels.iter().filter_map(|level| from_catalogue(found, alert.unit, level)).collect(),
+            _ => alert
+                .levels
+                .iter()
+                .filter_map(|level| from_catalogue(found, alert.unit, level))
+                .collect(),
         };
         alerts.push(ResolvedAlert { alert, levels });
     }
@@ -54,11 +66,23 @@ pub fn resolve(found: &mut Findings, spec: &RoseyMonitorSpec) -> (Vec<ResolvedAl
 fn check_overrides(found: &mut Findings, spec: &RoseyMonitorSpec) {
     for (n, asked) in spec.alerts.overrides.iter().enumerate() {
         let field = format!("spec.alerts.overrides[{n}]");
-        if spec.alerts.overrides[..n].iter().any(|other| other.alert == asked.alert) {
-            found.problem(format!("{field}.alert"), format!("{} stands in the list already", asked.alert));
+        if spec.alerts.overrides[..n]
+            .iter()
+            .any(|other| other.alert == asked.alert)
+        {
+            found.problem(
+                format!("{field}.alert"),
+                format!("{} stands in the list already", asked.alert),
+            );
         }
         if asked.enabled == Some(false) && !asked.levels.is_empty() {
-            found.problem(&field, format!("alert {} has enabled: false and levels; remove one of them", asked.alert));
+            found.problem(
+                &field,
+                format!(
+                    "alert {} has enabled: false and levels; remove one of them",
+                    asked.alert
+                ),
+            );
         }
         match catalogue::alerts().find(|alert| alert.name == asked.alert) {
             None => found.problem(format!("{field}.alert"), unknown(&asked.alert)),
@@ -103,7 +127,10 @@ fn overridden(found: &mut Findings, n: usize, asked: &Override, alert: &Alert) -
     for (m, level) in asked.levels.iter().enumerate() {
         let field = format!("spec.alerts.overrides[{n}].levels[{m}]");
         if asked.levels[..m].iter().any(|other| other.severity == level.severity) {
-            found.problem(format!("{field}.severity"), format!("{} stands in the list already", level.severity.as_str()));
+            found.problem(
+                format!("{field}.severity"),
+                format!("{} stands in the list already", level.severity.as_str()),
+            );
         }
         levels.extend(resolve_level(found, &field, level, alert));
     }
@@ -116,10 +143,19 @@ fn resolve_level(found: &mut Findings, field: &str, asked: &AskedLevel, alert: &
     let hold = asked.hold.clone().unwrap_or_else(|| hold(default));
     found.duration(&format!("{field}.for"), &hold)?;
     let Some(threshold) = &asked.threshold else {
-        return from_catalogue(found, alert.unit, default).map(|level| ResolvedLevel { severity: asked.severity, hold, ..level });
+        return from_catalogue(found, alert.unit, default).map(|level| ResolvedLevel {
+            severity: asked.severity,
+            hold,
+            ..level
+        });
     };
     match alert.unit.number(threshold) {
-        Ok(number) => Some(ResolvedLevel { severity: asked.severity, threshold: number, shown: threshold.to_string(), hold }),
+        Ok(number) => Some(ResolvedLevel {
+            severity: asked.severity,
+            threshold: number,
+            shown: threshold.to_string(),
+            hold,
+        }),
         Err(refusal) => {
             found.problem(format!("{field}.threshold"), refusal);
             None
@@ -129,9 +165,18 @@ fn resolve_level(found: &mut Findings, field: &str, asked: &AskedLevel, alert: &
 
 fn from_catalogue(found: &mut Findings, unit: Unit, level: &CatalogueLevel) -> Option<ResolvedLevel> {
     let shown = level.threshold.to_owned();
-    let threshold = if shown.is_empty() { Ok(String::new()) } else { unit.number(&Threshold::Text(shown.clone())) };
+    let threshold = if shown.is_empty() {
+        Ok(String::new())
+    } else {
+        unit.number(&Threshold::Text(shown.clone()))
+    };
     match threshold {
-        Ok(threshold) => Some(ResolvedLevel { severity: level.severity, threshold, shown, hold: hold(level) }),
+        Ok(threshold) => Some(ResolvedLevel {
+            severity: level.severity,
+            threshold,
+            shown,
+            hold: hold(level),
+        }),
         Err(refusal) => {
             found.problem("catalogue", refusal);
             None

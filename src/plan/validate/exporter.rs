@@ -13,10 +13,16 @@ use crate::plan::Platform;
 pub fn check(found: &mut Findings, spec: &RoseyMonitorSpec, platform: &Platform) {
     let exporter = &spec.exporter;
     if let Some(image) = &exporter.image
-        && !platform.exporter_image_prefixes.iter().any(|prefix| image.starts_with(prefix))
+        && !platform
+            .exporter_image_prefixes
+            .iter()
+            .any(|prefix| image.starts_with(prefix))
     {
         let allowed = platform.exporter_image_prefixes.join(", ");
-        found.problem("spec.exporter.image", format!("{image:?} must start with one of: {allowed} (the operator's --exporter-image-prefixes)"));
+        found.problem(
+            "spec.exporter.image",
+            format!("{image:?} must start with one of: {allowed} (the operator's --exporter-image-prefixes)"),
+        );
     }
 
     let bot_ports = [
@@ -24,7 +30,10 @@ pub fn check(found: &mut Findings, spec: &RoseyMonitorSpec, platform: &Platform)
         ("spec.bot.metrics.port", spec.bot.metrics.as_ref().map(|m| m.port)),
     ];
     for (field, _) in bot_ports.iter().filter(|(_, port)| *port == Some(exporter.port)) {
-        found.problem("spec.exporter.port", format!("{} is {field} too, in the same pod; choose another", exporter.port));
+        found.problem(
+            "spec.exporter.port",
+            format!("{} is {field} too, in the same pod; choose another", exporter.port),
+        );
     }
 
     let mut seen = BTreeSet::new();
@@ -32,7 +41,10 @@ pub fn check(found: &mut Findings, spec: &RoseyMonitorSpec, platform: &Platform)
         let field = format!("spec.exporter.disk[{n}]");
         relative(found, &format!("{field}.path"), &disk.path);
         if !seen.insert((&disk.volume, disk.path.trim_matches('/'))) {
-            found.problem(field, format!("volume {:?} with this path stands in the list already", disk.volume));
+            found.problem(
+                field,
+                format!("volume {:?} with this path stands in the list already", disk.volume),
+            );
         }
     }
     if let Some(backups) = &exporter.backups {
@@ -47,14 +59,20 @@ pub fn check(found: &mut Findings, spec: &RoseyMonitorSpec, platform: &Platform)
     if let (Some(interval), Some(timeout)) = (interval, timeout)
         && timeout > interval
     {
-        let message = format!("{} is longer than spec.scrape.interval, {}", spec.scrape.timeout, spec.scrape.interval);
+        let message = format!(
+            "{} is longer than spec.scrape.interval, {}",
+            spec.scrape.timeout, spec.scrape.interval
+        );
         found.problem("spec.scrape.timeout", message);
     }
 }
 
 fn relative(found: &mut Findings, field: &str, path: &str) {
     if path.starts_with('/') || path.split('/').any(|part| part == "..") {
-        found.problem(field, format!("{path:?} must be relative to the volume and without \"..\""));
+        found.problem(
+            field,
+            format!("{path:?} must be relative to the volume and without \"..\""),
+        );
     }
 }
 
@@ -64,14 +82,28 @@ fn check_resources(found: &mut Findings, resources: &ResourceRequirements) {
     if resources.claims.as_ref().is_some_and(|claims| !claims.is_empty()) {
         found.problem(format!("{field}.claims"), "are not for the sidecar; remove them");
     }
-    let limits = resources.limits.iter().flatten().map(|(name, quantity)| ("limits", name, quantity));
-    let requests = resources.requests.iter().flatten().map(|(name, quantity)| ("requests", name, quantity));
+    let limits = resources
+        .limits
+        .iter()
+        .flatten()
+        .map(|(name, quantity)| ("limits", name, quantity));
+    let requests = resources
+        .requests
+        .iter()
+        .flatten()
+        .map(|(name, quantity)| ("requests", name, quantity));
     for (list, name, Quantity(text)) in limits.chain(requests) {
         let field = format!("{field}.{list}.{name}");
         if !matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage") {
-            found.problem(field, "is not a resource of the sidecar; write cpu, memory or ephemeral-storage");
+            found.problem(
+                field,
+                "is not a resource of the sidecar; write cpu, memory or ephemeral-storage",
+            );
         } else if quantity(text).is_none() {
-            found.problem(field, format!("{text:?} is not a quantity; write one such as 5m or 32Mi"));
+            found.problem(
+                field,
+                format!("{text:?} is not a quantity; write one such as 5m or 32Mi"),
+            );
         }
     }
     for (name, Quantity(request)) in resources.requests.iter().flatten() {
@@ -79,7 +111,10 @@ fn check_resources(found: &mut Findings, resources: &ResourceRequirements) {
         if let (Some(request_value), Some(Quantity(limit))) = (quantity(request), limit)
             && quantity(limit).is_some_and(|limit| request_value > limit)
         {
-            found.problem(format!("{field}.requests.{name}"), format!("{request:?} is more than the limit, {limit:?}"));
+            found.problem(
+                format!("{field}.requests.{name}"),
+                format!("{request:?} is more than the limit, {limit:?}"),
+            );
         }
     }
 }

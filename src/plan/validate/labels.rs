@@ -14,7 +14,10 @@ pub fn selector(found: &mut Findings, field: &str, selector: &LabelSelector) {
     let labels = selector.match_labels.iter().flatten();
     let expressions = selector.match_expressions.iter().flatten();
     if labels.clone().next().is_none() && expressions.clone().next().is_none() {
-        found.problem(field, "must name at least one label; an empty selector would take every pod of the namespace");
+        found.problem(
+            field,
+            "must name at least one label; an empty selector would take every pod of the namespace",
+        );
     }
     for (key, value) in labels {
         let field = format!("{field}.matchLabels[{key}]");
@@ -27,13 +30,22 @@ pub fn selector(found: &mut Findings, field: &str, selector: &LabelSelector) {
         let values = expression.values.as_deref().unwrap_or_default();
         match expression.operator.as_str() {
             "In" | "NotIn" if values.is_empty() => {
-                found.problem(format!("{field}.values"), format!("must not be empty with operator {}", expression.operator));
+                found.problem(
+                    format!("{field}.values"),
+                    format!("must not be empty with operator {}", expression.operator),
+                );
             }
             "Exists" | "DoesNotExist" if !values.is_empty() => {
-                found.problem(format!("{field}.values"), format!("must be empty with operator {}", expression.operator));
+                found.problem(
+                    format!("{field}.values"),
+                    format!("must be empty with operator {}", expression.operator),
+                );
             }
             "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
-            other => found.problem(format!("{field}.operator"), format!("{other:?} is none of In, NotIn, Exists, DoesNotExist")),
+            other => found.problem(
+                format!("{field}.operator"),
+                format!("{other:?} is none of In, NotIn, Exists, DoesNotExist"),
+            ),
         }
         for value in values {
             check_value(found, &format!("{field}.values"), value);
@@ -47,7 +59,10 @@ pub fn object_labels(found: &mut Findings, field: &str, labels: &BTreeMap<String
         check_key(found, &field, key);
         check_value(found, &field, &value.0);
         if key == MONITOR_LABEL || key == MANAGED_BY_LABEL {
-            found.problem(field, "is set by the operator, which finds its objects by it; choose another label");
+            found.problem(
+                field,
+                "is set by the operator, which finds its objects by it; choose another label",
+            );
         }
     }
 }
@@ -59,23 +74,33 @@ pub fn is_dns_label(name: &str) -> bool {
 }
 
 fn check_key(found: &mut Findings, field: &str, key: &str) {
-    let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
+    let (prefix, name) = key
+        .split_once('/')
+        .map_or((None, key), |(prefix, name)| (Some(prefix), name));
     let prefix_ok = prefix.is_none_or(|p| p.len() <= 253 && p.split('.').all(is_dns_label));
     if !prefix_ok || name.is_empty() || !is_label_text(name) {
-        found.problem(field, format!("{key:?} is not a label key; write a name such as app or example.org/name"));
+        found.problem(
+            field,
+            format!("{key:?} is not a label key; write a name such as app or example.org/name"),
+        );
     }
 }
 
 fn check_value(found: &mut Findings, field: &str, value: &str) {
     if !value.is_empty() && !is_label_text(value) {
-        found.problem(field, format!("{value:?} is not a label value; write at most 63 letters, digits, -, _ and ."));
+        found.problem(
+            field,
+            format!("{value:?} is not a label value; write at most 63 letters, digits, -, _ and ."),
+        );
     }
 }
 
 fn is_label_text(text: &str) -> bool {
     let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
     text.len() <= 63
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
         && edge(text.chars().next())
         && edge(text.chars().next_back())
 }

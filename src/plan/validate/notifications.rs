@@ -10,16 +10,28 @@ use crate::catalogue;
 
 pub fn check(found: &mut Findings, notifications: &Notifications, alerts: &[ResolvedAlert]) {
     let field = "spec.notifications";
-    unique(found, &format!("{field}.groupBy"), notifications.group_by.iter().map(String::as_str));
+    unique(
+        found,
+        &format!("{field}.groupBy"),
+        notifications.group_by.iter().map(String::as_str),
+    );
     found.duration(&format!("{field}.groupWait"), &notifications.group_wait);
     found.positive(&format!("{field}.groupInterval"), &notifications.group_interval);
     found.positive(&format!("{field}.repeatInterval"), &notifications.repeat_interval);
 
-    unique(found, &format!("{field}.channels"), notifications.channels.iter().map(|c| c.name.as_str()));
+    unique(
+        found,
+        &format!("{field}.channels"),
+        notifications.channels.iter().map(|c| c.name.as_str()),
+    );
     for (n, channel) in notifications.channels.iter().enumerate() {
         check_channel(found, &format!("{field}.channels[{n}]"), channel);
     }
-    unique(found, &format!("{field}.routes"), notifications.routes.iter().map(|r| r.name.as_str()));
+    unique(
+        found,
+        &format!("{field}.routes"),
+        notifications.routes.iter().map(|r| r.name.as_str()),
+    );
     for (n, route) in notifications.routes.iter().enumerate() {
         check_route(found, &format!("{field}.routes[{n}]"), route, notifications);
     }
@@ -29,7 +41,10 @@ pub fn check(found: &mut Findings, notifications: &Notifications, alerts: &[Reso
         for (m, target) in inhibition.targets.iter().enumerate() {
             check_alert(found, &format!("{field}.targets[{m}]"), target);
             if *target == inhibition.source {
-                found.problem(format!("{field}.targets[{m}]"), format!("{target} can't silence itself"));
+                found.problem(
+                    format!("{field}.targets[{m}]"),
+                    format!("{target} can't silence itself"),
+                );
             }
         }
     }
@@ -37,17 +52,34 @@ pub fn check(found: &mut Findings, notifications: &Notifications, alerts: &[Reso
 }
 
 fn check_channel(found: &mut Findings, field: &str, channel: &Channel) {
-    let kinds = [channel.discord.is_some(), channel.slack.is_some(), channel.email.is_some(), channel.webhook.is_some()];
+    let kinds = [
+        channel.discord.is_some(),
+        channel.slack.is_some(),
+        channel.email.is_some(),
+        channel.webhook.is_some(),
+    ];
     if kinds.iter().filter(|set| **set).count() != 1 {
-        found.problem(field, format!("channel {} must have exactly one of discord, slack, email, webhook", channel.name));
+        found.problem(
+            field,
+            format!(
+                "channel {} must have exactly one of discord, slack, email, webhook",
+                channel.name
+            ),
+        );
     }
     if let Some(email) = &channel.email {
         if email.username.is_some() != email.password_secret_ref.is_some() {
             found.problem(format!("{field}.email"), "username and passwordSecretRef go together");
         }
-        let port = email.smarthost.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+        let port = email
+            .smarthost
+            .rsplit_once(':')
+            .and_then(|(_, port)| port.parse::<u16>().ok());
         if port.is_none_or(|port| port == 0) {
-            found.problem(format!("{field}.email.smarthost"), format!("{:?} must be host:port, with a port from 1 to 65535", email.smarthost));
+            found.problem(
+                format!("{field}.email.smarthost"),
+                format!("{:?} must be host:port, with a port from 1 to 65535", email.smarthost),
+            );
         }
     }
 }
@@ -55,14 +87,37 @@ fn check_channel(found: &mut Findings, field: &str, channel: &Channel) {
 fn check_route(found: &mut Findings, field: &str, route: &Route, notifications: &Notifications) {
     for (n, name) in route.channels.iter().enumerate() {
         if !notifications.channels.iter().any(|channel| channel.name == *name) {
-            let known: Vec<_> = notifications.channels.iter().map(|channel| channel.name.as_str()).collect();
-            let known = if known.is_empty() { "there are none".to_owned() } else { format!("there are {}", known.join(", ")) };
-            found.problem(format!("{field}.channels[{n}]"), format!("{name:?} is no channel of spec.notifications.channels; {known}"));
+            let known: Vec<_> = notifications
+                .channels
+                .iter()
+                .map(|channel| channel.name.as_str())
+                .collect();
+            let known = if known.is_empty() {
+                "there are none".to_owned()
+            } else {
+                format!("there are {}", known.join(", "))
+            };
+            found.problem(
+                format!("{field}.channels[{n}]"),
+                format!("{name:?} is no channel of spec.notifications.channels; {known}"),
+            );
         }
     }
-    unique(found, &format!("{field}.channels"), route.channels.iter().map(String::as_str));
-    unique(found, &format!("{field}.severities"), route.severities.iter().map(|s| s.as_str()));
-    unique(found, &format!("{field}.alerts"), route.alerts.iter().map(String::as_str));
+    unique(
+        found,
+        &format!("{field}.channels"),
+        route.channels.iter().map(String::as_str),
+    );
+    unique(
+        found,
+        &format!("{field}.severities"),
+        route.severities.iter().map(|s| s.as_str()),
+    );
+    unique(
+        found,
+        &format!("{field}.alerts"),
+        route.alerts.iter().map(String::as_str),
+    );
     for (n, alert) in route.alerts.iter().enumerate() {
         check_alert(found, &format!("{field}.alerts[{n}]"), alert);
     }
@@ -76,10 +131,15 @@ fn check_route(found: &mut Findings, field: &str, route: &Route, notifications: 
         found.positive(&format!("{field}.repeatInterval"), interval);
     }
     let mentions = |name: &String| {
-        notifications.channels.iter().any(|c| c.name == *name && (c.discord.is_some() || c.slack.is_some()))
+        notifications
+            .channels
+            .iter()
+            .any(|c| c.name == *name && (c.discord.is_some() || c.slack.is_some()))
     };
     if route.mention.is_some() && !route.channels.iter().any(mentions) {
-        found.warn(format!("{field}.mention: none of the route's channels knows mentions; only discord and slack do"));
+        found.warn(format!(
+            "{field}.mention: none of the route's channels knows mentions; only discord and slack do"
+        ));
     }
 }
 
@@ -104,15 +164,30 @@ fn warn_of_silence(found: &mut Findings, notifications: &Notifications, alerts: 
         return;
     }
     for severity in [Severity::Critical, Severity::Warning, Severity::Info] {
-        let used = alerts.iter().any(|alert| alert.levels.iter().any(|level| level.severity == severity));
-        let taken = notifications.routes.iter().any(|r| r.severities.is_empty() || r.severities.contains(&severity));
+        let used = alerts
+            .iter()
+            .any(|alert| alert.levels.iter().any(|level| level.severity == severity));
+        let taken = notifications
+            .routes
+            .iter()
+            .any(|r| r.severities.is_empty() || r.severities.contains(&severity));
         if used && !taken {
-            found.warn(format!("spec.notifications.routes: no route takes severity {}; such alerts tell nobody", severity.as_str()));
+            found.warn(format!(
+                "spec.notifications.routes: no route takes severity {}; such alerts tell nobody",
+                severity.as_str()
+            ));
         }
     }
     for channel in &notifications.channels {
-        if !notifications.routes.iter().any(|route| route.channels.contains(&channel.name)) {
-            found.warn(format!("spec.notifications.channels: no route uses channel {}", channel.name));
+        if !notifications
+            .routes
+            .iter()
+            .any(|route| route.channels.contains(&channel.name))
+        {
+            found.warn(format!(
+                "spec.notifications.channels: no route uses channel {}",
+                channel.name
+            ));
         }
     }
 }

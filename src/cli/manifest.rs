@@ -1,0 +1,518 @@
+//! Files of manifests: which monitors they hold, and on which line each field stands.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::io::{IsTerminal, Read};
+
+use serde::Serialize;
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Number, Value};
+
+use super::{Error, note};
+use crate::api::schema::admit;
+use crate::api::{GROUP, RoseyMonitor};
+use crate::plan::{Plan, Platform, plan};
+
+/// The version of the resource that is served.
+pub(super) const VERSION: &str = "v1alpha1";
+/// The kind of the resource.
+pub(super) const KIND: &str = "RoseyMonitor";
+
+/// Far more than any manifest that an API server would store.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// One thing that is wrong, and where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Finding {
+    /// The file as it was named, `<stdin>` for the standard input.
+    pub file: String,
+    /// Line, counted from 1.
+    pub line: u64,
+    /// Path of the field; empty where the whole document is meant.
+    pub field: String,
+    /// What is wrong and what to write instead.
+    pub message: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: ", self.file, self.line)?;
+        if !self.field.is_empty() {
+            write!(f, "{}: ", self.field)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// A monitor as it stands in a file.
+#[derive(Debug)]
+pub(super) struct Manifest {
+    pub file: String,
+    node: Node,
+}
+
+/// What was found in the files.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// The monitors, in the order of the files.
+    pub monitors: Vec<Manifest>,
+    /// What cannot be read at all, or is no manifest.
+    pub findings: Vec<Finding>,
+}
+
+impl Manifest {
+    /// Judges the monitor as the API server and the operator would.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, in the order of its lines.
+    pub fn plan(&self, namespace: &str, platform: &Platform) -> Result<(RoseyMonitor, Plan), Vec<Finding>> {
+        let admission = admit(&self.node.to_json());
+        let mut wrong: Vec<(String, String)> = admission.violations.into_iter().map(|v| (v.field, v.message)).collect();
+        if let Some(mut monitor) = admission.monitor {
+            monitor.metadata.namespace.get_or_insert_with(|| namespace.to_owned());
+            match plan(&monitor, platform) {
+                Ok(plan) if wrong.is_empty() => return Ok((monitor, plan)),
+                Ok(_) => {}
+                Err(problems) => {
+                    // One word on each field is enough, and the schema's was first.
+                    let said: HashSet<_> = wrong.iter().map(|(field, _)| field.clone()).collect();
+                    let new = problems.0.into_iter().filter(|problem| !said.contains(&problem.field));
+                    wrong.extend(new.map(|problem| (problem.field, problem.message)));
+                }
+            }
+        }
+        let mut findings: Vec<_> = wrong
+            .into_iter()
+            .map(|(field, message)| Finding {
+                file: self.file.clone(),
+                line: self.node.line_of(&field),
+                field,
+                message,
+            })
+            .collect();
+        findings.sort_by_key(|finding| finding.line);
+        Err(findings)
+    }
+}
+
+/// Reads the files named, `-` or none for the standard input. Objects of other kinds are passed by with a note.
+///
+/// # Errors
+/// A file that can't be read.
+pub(super) fn read(files: &[String]) -> Result<Found, Error> {
+    let mut found = Found::default();
+    let stdin = [String::from("-")];
+    if files.is_empty() && std::io::stdin().is_terminal() {
+        return Err(Error::Usage("name a file, or pipe a manifest in".into()));
+    }
+    for file in if files.is_empty() { &stdin[..] } else { files } {
+        let (name, text) = if file == "-" {
+            ("<stdin>", text(std::io::stdin().lock()))
+        } else {
+            (
+                file.as_str(),
+                std::fs::File::open(file)
+                    .map_err(|error| error.to_string())
+                    .and_then(text),
+            )
+        };
+        let text = text.map_err(|reason| Error::File {
+            file: name.to_owned(),
+            reason,
+        })?;
+        found.documents(name, &text);
+    }
+    Ok(found)
+}
+
+/// Reads a whole file as text, as far as it is text and of a sensible size.
+pub(super) fn text(source: impl Read) -> Result<String, String> {
+    let mut text = String::new();
+    let read = source
+        .take(MAX_BYTES + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| error.to_string())?;
+    if u64::try_from(read).is_ok_and(|read| read > MAX_BYTES) {
+        return Err(format!("is larger than {} MiB; that is no manifest", MAX_BYTES >> 20));
+    }
+    Ok(text)
+}
+
+impl Found {
+    fn documents(&mut self, file: &str, text: &str) {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let (mut document, mut first) = (String::new(), 0);
+        for (n, line) in (0u64..).zip(text.split_inclusive('\n')) {
+            if let Some(rest) = line
+                .strip_prefix("---")
+                .filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+            {
+                self.document(file, &document, first);
+                (document, first) = (format!("   {rest}"), n);
+            } else {
+                document += line;
+            }
+        }
+        self.document(file, &document, first);
+    }
+
+    fn document(&mut self, file: &str, text: &str, first: u64) {
+        let blank = |line: &str| line.is_empty() || line.starts_with(['#', '%']) || line == "...";
+        if text.lines().all(|line| blank(line.trim())) {
+            return;
+        }
+        // As kubectl reads YAML: `yes` is true, `010` is eight, and a key stands once.
+        let options = serde_saphyr::options! { legacy_octal_numbers: true, with_snippet: false };
+        match serde_saphyr::from_str_with_options::<Node>(text, options) {
+            Ok(mut node) => {
+                node.move_down(first);
+                self.object(file, node);
+            }
+            Err(error) => {
+                let line = error.location().map_or(1, |location| location.line().max(1)) + first;
+                let message = match error.without_snippet() {
+                    serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
+                        format!("the key {key} stands here twice")
+                    }
+                    other => {
+                        let text = other.to_string();
+                        // The position is said already, counted from the file's beginning.
+                        format!(
+                            "is not YAML as kubectl reads it: {}",
+                            text.split(" at line ").next().unwrap_or_default()
+                        )
+                    }
+                };
+                self.refuse(file, line, "", message);
+            }
+        }
+    }
+
+    fn object(&mut self, file: &str, node: Node) {
+        let (kind, api_version) = (node.text("kind"), node.text("apiVersion"));
+        let served = format!("{GROUP}/{VERSION}");
+        match (kind, api_version) {
+            (Some("List" | "RoseyMonitorList"), _) => {
+                if let Content::Map(entries) = node.content
+                    && let Some((
+                        _,
+                        Node {
+                            content: Content::List(items),
+                            ..
+                        },
+                    )) = entries.into_iter().find(|(key, _)| key.name == "items")
+                {
+                    items.into_iter().for_each(|item| self.object(file, item));
+                }
+            }
+            (Some(KIND), Some(version)) if version == served => {
+                self.monitors.push(Manifest {
+                    file: file.to_owned(),
+                    node,
+                });
+            }
+            (Some(KIND), version) => {
+                let version =
+                    version.map_or_else(|| "is missing".into(), |version| format!("\"{version}\" is not served"));
+                self.refuse(
+                    file,
+                    node.line_of("apiVersion"),
+                    "apiVersion",
+                    format!("{version}; write {served}"),
+                );
+            }
+            (Some(kind), Some(version)) if version.split('/').next() == Some(GROUP) => {
+                self.refuse(
+                    file,
+                    node.line_of("kind"),
+                    "kind",
+                    format!("\"{kind}\" is not served; write {KIND}"),
+                );
+            }
+            (Some(kind), Some(_)) => note(&format!(
+                "{file}:{}: {kind} passed by; only {KIND}s are read",
+                node.line
+            )),
+            (None, _) => self.refuse(
+                file,
+                node.line,
+                "kind",
+                format!("is missing; a monitor has kind {KIND}"),
+            ),
+            (_, None) => self.refuse(file, node.line, "apiVersion", "is missing".into()),
+        }
+    }
+
+    fn refuse(&mut self, file: &str, line: u64, field: &str, message: String) {
+        self.findings.push(Finding {
+            file: file.to_owned(),
+            line,
+            field: field.to_owned(),
+            message,
+        });
+    }
+}
+
+/// A YAML node and the line on which it stands.
+#[derive(Debug)]
+struct Node {
+    line: u64,
+    content: Content,
+}
+
+#[derive(Debug)]
+enum Content {
+    Scalar(Value),
+    List(Vec<Node>),
+    Map(Vec<(Key, Node)>),
+}
+
+#[derive(Debug)]
+struct Key {
+    line: u64,
+    name: String,
+}
+
+impl Node {
+    fn text(&self, name: &str) -> Option<&str> {
+        let Content::Map(entries) = &self.content else {
+            return None;
+        };
+        match &entries.iter().find(|(key, _)| key.name == name)?.1.content {
+            Content::Scalar(Value::String(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    fn move_down(&mut self, lines: u64) {
+        self.line += lines;
+        match &mut self.content {
+            Content::Scalar(_) => {}
+            Content::List(items) => items.iter_mut().for_each(|item| item.move_down(lines)),
+            Content::Map(entries) => {
+                for (key, value) in entries {
+                    key.line += lines;
+                    value.move_down(lines);
+                }
+            }
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        match &self.content {
+            Content::Scalar(value) => value.clone(),
+            Content::List(items) => items.iter().map(Self::to_json).collect(),
+            Content::Map(entries) => entries
+                .iter()
+                .map(|(key, value)| (key.name.clone(), value.to_json()))
+                .collect(),
+        }
+    }
+
+    /// The line of a field, or of what is nearest above it.
+    fn line_of(&self, path: &str) -> u64 {
+        let (mut node, mut rest, mut line) = (self, path, self.line);
+        while !rest.is_empty() {
+            let step = match &node.content {
+                Content::Scalar(_) => None,
+                Content::List(items) => rest
+                    .strip_prefix('[')
+                    .and_then(|rest| rest.split_once(']'))
+                    .and_then(|(n, rest)| items.get(n.parse::<usize>().ok()?).map(|item| (item.line, item, rest))),
+                // Names may have dots in them, so the longest that fits is meant.
+                Content::Map(entries) => entries
+                    .iter()
+                    .filter_map(|(key, value)| Some((key, value, after(rest, &key.name)?)))
+                    .max_by_key(|(key, ..)| key.name.len())
+                    .map(|(key, value, rest)| (key.line, value, rest)),
+            };
+            let Some(step) = step else { break };
+            (line, node, rest) = step;
+        }
+        line
+    }
+}
+
+/// What is left of a path once it has gone through `name`, written `.name`, `name` or `[name]`.
+fn after<'a>(path: &'a str, name: &str) -> Option<&'a str> {
+    let plain = path.strip_prefix('.').unwrap_or(path).strip_prefix(name);
+    plain
+        .filter(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        .or_else(|| path.strip_prefix('[')?.strip_prefix(name)?.strip_prefix(']'))
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let spanned = serde_saphyr::Spanned::<Content>::deserialize(deserializer)?;
+        Ok(Self {
+            line: spanned.referenced.line(),
+            content: spanned.value,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Content {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ContentVisitor)
+    }
+}
+
+/// A number without a fraction is a whole number, as it is once kubectl has made JSON of it.
+pub(super) fn whole(number: f64) -> Option<i64> {
+    let text = (number.fract() == 0.0 && number.abs() < 1e15).then(|| format!("{number:.0}"))?;
+    text.parse().ok()
+}
+
+struct ContentVisitor;
+
+impl<'de> Visitor<'de> for ContentVisitor {
+    type Value = Content;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a YAML node")
+    }
+
+    fn visit_unit<E>(self) -> Result<Content, E> {
+        Ok(Content::Scalar(Value::Null))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Content, E> {
+        Ok(Content::Scalar(value.into()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Content, E> {
+        Ok(Content::Scalar(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Content, E> {
+        Ok(Content::Scalar(value.into()))
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Content, E> {
+        if let Some(whole) = whole(value) {
+            return Ok(Content::Scalar(whole.into()));
+        }
+        let number = Number::from_f64(value).ok_or_else(|| E::custom("a number must be finite"))?;
+        Ok(Content::Scalar(Value::Number(number)))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Content, E> {
+        Ok(Content::Scalar(value.into()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Content, E> {
+        Ok(Content::Scalar(value.into()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Content, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = list.next_element()? {
+            items.push(item);
+        }
+        Ok(Content::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Content, A::Error> {
+        let (mut entries, mut seen) = (Vec::new(), HashSet::new());
+        while let Some(key) = map.next_key::<Node>()? {
+            let name = match key.content {
+                Content::Scalar(Value::String(name)) => name,
+                Content::Scalar(other) => other.to_string(),
+                Content::List(_) | Content::Map(_) => return Err(de::Error::custom("a key must be text")),
+            };
+            if !seen.insert(name.clone()) {
+                return Err(de::Error::custom(format!("the key {name:?} stands here twice")));
+            }
+            entries.push((Key { line: key.line, name }, map.next_value()?));
+        }
+        Ok(Content::Map(entries))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(text: &str) -> Node {
+        let mut found = Found::default();
+        found.documents("t", text);
+        assert_eq!(found.findings, []);
+        found.monitors.pop().unwrap().node
+    }
+
+    const HEAD: &str = "apiVersion: rosey.dev/v1alpha1\nkind: RoseyMonitor\n";
+
+    #[test]
+    fn a_field_is_found_in_block_and_flow_style_and_behind_other_documents() {
+        let text = format!(
+            "# a comment\n---\nkind: Service\napiVersion: v1\n--- # another\n{HEAD}metadata: {{name: rosey}}\nspec:\n  objectLabels:\n    app.kubernetes.io/name: x\n    a: y\n  alerts:\n    overrides:\n    - alert: A\n    - alert: B\n      levels:\n      - {{severity: info,\n         threshold: 3 bananas}}\n"
+        );
+        let node = one(&text);
+        let line =
+            |wanted: &str| 1 + u64::try_from(text.lines().position(|line| line.contains(wanted)).unwrap()).unwrap();
+        for (path, wanted) in [
+            ("metadata.name", "name: rosey"),
+            ("spec.objectLabels[app.kubernetes.io/name]", "app.kubernetes"),
+            ("spec.objectLabels.app.kubernetes.io/name", "app.kubernetes"),
+            ("spec.objectLabels.a", "a: y"),
+            ("spec.alerts.overrides[1]", "alert: B"),
+            ("spec.alerts.overrides[1].levels[0].threshold", "3 bananas"),
+            ("spec.alerts.overrides[1].levels[0].for", "severity: info"),
+            ("spec.alerts.overrides[7]", "overrides:"),
+            ("spec.bot.health", "spec:"),
+        ] {
+            assert_eq!(node.line_of(path), line(wanted), "{path}");
+        }
+    }
+
+    #[test]
+    fn yaml_means_what_it_means_to_kubectl() {
+        let node = one(&format!(
+            "{HEAD}a: yes\nb: 010\nc: 1e3\nd: \"yes\"\n8000: x\ne: &x [1]\nf: *x\n"
+        ));
+        let json = node.to_json();
+        assert_eq!(json["a"], true);
+        assert_eq!(json["b"], 8);
+        assert_eq!(json["c"], 1000);
+        assert_eq!(json["d"], "yes");
+        assert_eq!(json["8000"], "x");
+        assert_eq!(json["f"], json["e"]);
+    }
+
+    #[test]
+    fn what_is_no_manifest_is_refused_with_its_line() {
+        let said = |text: &str| {
+            let mut found = Found::default();
+            found.documents("t", text);
+            found
+                .findings
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("\n")
+        };
+        insta::assert_snapshot!(
+            [
+                said("a: 1\nb: [\n"),
+                said(&format!("{HEAD}spec:\n  a: 1\n  a: 2\n")),
+                said("\n\nspec: {}\n"),
+                said("apiVersion: rosey.dev/v1\nkind: RoseyMonitor\n"),
+                said("kind: RoseyMonitors\napiVersion: rosey.dev/v1alpha1\n"),
+                said("- a\n"),
+                said(&format!("a: &a [x, x]\nb: &b [{}]\n", "*a, ".repeat(2000))),
+            ]
+            .join("\n")
+        );
+    }
+
+    #[test]
+    fn lists_and_json_are_manifests_too() {
+        let mut found = Found::default();
+        found.documents(
+            "t",
+            "{\n\t\"apiVersion\": \"v1\",\n\t\"kind\": \"List\",\n\t\"items\": [\n\t\t{\"apiVersion\": \"rosey.dev/v1alpha1\", \"kind\": \"RoseyMonitor\"},\n\t\t{\"apiVersion\": \"rosey.dev/v1alpha1\", \"kind\": \"RoseyMonitor\"}\n\t]\n}\n",
+        );
+        assert_eq!(found.findings, []);
+        assert_eq!(found.monitors.iter().map(|m| m.node.line).collect::<Vec<_>>(), [5, 6]);
+    }
+}

@@ -1,0 +1,283 @@
+//! The configuration in force: that of the flags, or a file that is read again whenever its content changes.
+
+use std::collections::HashSet;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+
+use super::bounds::VALUE_BYTES;
+use crate::sidecar::config::{Config, Endpoint};
+
+/// How often the file is looked at, apart from every scrape.
+pub(super) const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// Far more than any configuration needs.
+const LARGEST: u64 = 256 << 10;
+/// A file system that hangs must not hold up the scrape.
+const READ_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// Where the configuration comes from, and what it is now.
+pub(super) struct Configuration {
+    file: Option<PathBuf>,
+    current: Option<Config>,
+    /// What the file held when it was last looked at.
+    seen: Option<Result<Vec<u8>, String>>,
+    problem: Option<String>,
+}
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("{0}")]
+    Yaml(String),
+    #[error("{field}: {reason}")]
+    Field { field: String, reason: String },
+}
+
+impl Configuration {
+    /// One that stays as it is.
+    pub fn fixed(config: Config) -> Self {
+        let problem = check(&config).err().map(|refusal| refusal.to_string());
+        let current = problem.is_none().then_some(config);
+        Self {
+            file: None,
+            current,
+            seen: None,
+            problem,
+        }
+    }
+
+    /// One in a file, which may appear later.
+    pub fn file(path: PathBuf) -> Self {
+        let problem = Some(format!("{}: has not been read yet", path.display()));
+        Self {
+            file: Some(path),
+            current: None,
+            seen: None,
+            problem,
+        }
+    }
+
+    /// What is in force; nothing before the file was there for the first time.
+    pub fn current(&self) -> Option<&Config> {
+        self.current.as_ref()
+    }
+
+    /// Why what the file holds now is not in force.
+    pub fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+
+    /// Looks at the file; says whether another configuration is in force now.
+    pub async fn refresh(&mut self) -> bool {
+        let Some(path) = &self.file else { return false };
+        // By its path each time: a mounted ConfigMap changes by swapping a link, and the old inode stays what it was.
+        let read = async {
+            let mut bytes = Vec::new();
+            tokio::fs::File::open(path)
+                .await?
+                .take(LARGEST + 1)
+                .read_to_end(&mut bytes)
+                .await?;
+            Ok::<_, std::io::Error>(bytes)
+        };
+        let found = match tokio::time::timeout(READ_TIMEOUT, read).await {
+            Ok(Ok(bytes)) => Ok(bytes),
+            Ok(Err(error)) if error.kind() == ErrorKind::NotFound => Err("is not there".to_owned()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("the file system does not answer".to_owned()),
+        };
+        if self.seen.as_ref() == Some(&found) {
+            return false;
+        }
+        let parsed = match &found {
+            Ok(bytes) => parse(bytes).map_err(|refusal| refusal.to_string()),
+            Err(reason) => Err(reason.clone()),
+        };
+        self.seen = Some(found);
+        let path = path.display();
+        match parsed {
+            Ok(config) => {
+                tracing::info!(%path, "read the configuration");
+                self.problem = None;
+                let changed = self.current.as_ref() != Some(&config);
+                self.current = Some(config);
+                changed
+            }
+            Err(reason) => {
+                let old = if self.current.is_some() {
+                    "; the one before stays in force"
+                } else {
+                    ""
+                };
+                let problem = format!("{path}: {reason}{old}");
+                tracing::warn!("{problem}");
+                self.problem = Some(problem);
+                false
+            }
+        }
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<Config, Refusal> {
+    if bytes.len() as u64 > LARGEST {
+        return Err(Refusal::Yaml(format!("is larger than {LARGEST} bytes")));
+    }
+    let config = serde_saphyr::from_slice(bytes).map_err(|error| Refusal::Yaml(error.to_string()))?;
+    check(&config)?;
+    Ok(config)
+}
+
+fn check(config: &Config) -> Result<(), Refusal> {
+    let refuse = |field: &str, reason: &str| {
+        Err(Refusal::Field {
+            field: field.into(),
+            reason: reason.into(),
+        })
+    };
+    if config
+        .environment
+        .as_ref()
+        .is_some_and(|name| name.is_empty() || name.len() > VALUE_BYTES || name.contains('\0'))
+    {
+        return refuse("environment", "is empty or too long for a label; leave it out for none");
+    }
+    if config.port == Some(0) {
+        return refuse("port", "0 is not a port");
+    }
+    for (field, endpoint) in [("health", &config.health), ("metrics", &config.metrics)] {
+        if let Some(endpoint) = endpoint {
+            check_endpoint(field, endpoint)?;
+        }
+    }
+    let mut labels = HashSet::new();
+    for (i, disk) in config.disk.iter().enumerate() {
+        check_path(&format!("disk[{i}].path"), &disk.path)?;
+        if disk.label.is_empty() || disk.label.len() > VALUE_BYTES || disk.label.contains('\0') {
+            return refuse(&format!("disk[{i}].label"), "is empty or too long for a label");
+        }
+        if !labels.insert(&disk.label) {
+            return refuse(&format!("disk[{i}].label"), "is there twice");
+        }
+    }
+    if let Some(backups) = &config.backups {
+        check_path("backups.path", &backups.path)?;
+        if backups.pattern.is_empty() || backups.pattern.len() > VALUE_BYTES {
+            return refuse("backups.pattern", "is empty or too long; * stands for all names");
+        }
+    }
+    Ok(())
+}
+
+fn check_endpoint(field: &str, endpoint: &Endpoint) -> Result<(), Refusal> {
+    let refuse = |part: &str, reason: &str| {
+        Err(Refusal::Field {
+            field: format!("{field}.{part}"),
+            reason: reason.into(),
+        })
+    };
+    if endpoint.port == 0 {
+        return refuse("port", "0 is not a port");
+    }
+    if !endpoint.path.starts_with('/') || endpoint.path.parse::<hyper::Uri>().is_err() {
+        return refuse("path", "is not a path that starts with /");
+    }
+    if !(0.001..=60.0).contains(&endpoint.timeout_seconds) {
+        return refuse("timeoutSeconds", "is not between 0.001 and 60");
+    }
+    Ok(())
+}
+
+fn check_path(field: &str, path: &str) -> Result<(), Refusal> {
+    let reason = if !path.starts_with('/') {
+        "is not an absolute path"
+    } else if path.split('/').any(|part| part == "..") {
+        "has a .. in it"
+    } else if path.contains('\0') {
+        "has a NUL in it"
+    } else {
+        return Ok(());
+    };
+    Err(Refusal::Field {
+        field: field.into(),
+        reason: reason.into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_not_work_is_refused_with_the_field_in_it() {
+        let refusal = |text: &str| parse(text.as_bytes()).unwrap_err().to_string();
+        for (text, field) in [
+            ("environment: \"\"", "environment: "),
+            ("port: 0", "port: "),
+            ("health: {port: 0, path: /x}", "health.port: "),
+            ("health: {port: 1, path: x}", "health.path: "),
+            ("metrics: {port: 1, path: \"/a b\"}", "metrics.path: "),
+            (
+                "metrics: {port: 1, path: /x, timeoutSeconds: .nan}",
+                "metrics.timeoutSeconds: ",
+            ),
+            (
+                "health: {port: 1, path: /x, timeoutSeconds: -1}",
+                "health.timeoutSeconds: ",
+            ),
+            ("disk: [{label: a, path: b}]", "disk[0].path: "),
+            ("disk: [{label: a, path: /a/../b}]", "disk[0].path: "),
+            ("disk: [{label: a, path: /}, {label: a, path: /}]", "disk[1].label: "),
+            ("backups: {path: b}", "backups.path: "),
+            ("backups: {path: /b, pattern: \"\"}", "backups.pattern: "),
+        ] {
+            assert!(refusal(text).starts_with(field), "{text}: {}", refusal(text));
+        }
+        for text in ["port: many", "prot: 1", "[", "disk: {}"] {
+            assert!(parse(text.as_bytes()).is_err(), "{text}");
+        }
+        assert!(parse(&vec![b'#'; 300 << 10]).is_err());
+    }
+
+    #[tokio::test]
+    async fn the_file_may_appear_change_by_a_swapped_link_and_break() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let link = |target: &str| {
+            std::os::unix::fs::symlink(path(target), path("new")).unwrap();
+            std::fs::rename(path("new"), path("exporter.yaml")).unwrap();
+        };
+        let mut configuration = Configuration::file(path("exporter.yaml"));
+        assert!(!configuration.refresh().await);
+        assert!(configuration.current().is_none());
+        assert!(configuration.problem().unwrap().ends_with("is not there"));
+
+        std::fs::write(path("one"), "port: 9101").unwrap();
+        link("one");
+        assert!(configuration.refresh().await);
+        assert_eq!(configuration.current().unwrap().port, Some(9101));
+        assert!(!configuration.refresh().await);
+
+        std::fs::write(path("two"), "port: nine").unwrap();
+        link("two");
+        assert!(!configuration.refresh().await);
+        assert_eq!(configuration.current().unwrap().port, Some(9101));
+        assert!(
+            configuration
+                .problem()
+                .unwrap()
+                .ends_with("the one before stays in force")
+        );
+
+        std::fs::write(path("three"), "port: 9103").unwrap();
+        link("three");
+        assert!(configuration.refresh().await);
+        assert_eq!(configuration.problem(), None);
+
+        std::fs::remove_file(path("exporter.yaml")).unwrap();
+        assert!(!configuration.refresh().await);
+        assert_eq!(configuration.current().unwrap().port, Some(9103));
+        assert!(configuration.problem().is_some());
+    }
+}

@@ -1,0 +1,281 @@
+//! Flags and environment variables.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::configuration::Configuration;
+use super::sources::below;
+use super::sources::fetch::Bot;
+use crate::sidecar::config::{Backups, Config, Disk, Endpoint};
+use crate::sidecar::{DEFAULT_PORT, ENV_BOT_HOST, ENV_LISTEN, ENV_ROOTFS};
+
+const EXAMPLES: &str = "\
+Examples:
+  # In a pod: all from one file, which is read again when it changes
+  rosey-exporter --config /etc/rosey/exporter.yaml
+
+  # On a plain host: health of the bot at 127.0.0.1:8000, deployments recorded
+  ENVIRONMENT=prod rosey-exporter
+
+  # The same with the bot's own metrics, its disk and its backups
+  ENVIRONMENT=prod rosey-exporter --metrics-port 8000 --disk root=/ --backups /opt/rosey-bot/backups/prod
+
+  # Tell it of a deployment
+  curl -d environment=prod -d status=success -d duration=42 http://localhost:9100/record_deployment
+
+Environment variables (a flag goes first; a value that can't be read is reported and ignored):
+  METRICS_PORT     as --port
+  ENVIRONMENT      as --environment
+  ROSEY_LISTEN     as --listen
+  ROSEY_BOT_HOST   as --bot-host
+  ROSEY_ROOTFS     as --path.rootfs
+  RUST_LOG         what is logged: error, warn, info (default), debug";
+
+/// Watches a chat bot for Prometheus: reads its health, metrics, disk and backups whenever it is scraped.
+#[derive(Clone, Debug, clap::Parser)]
+#[command(name = "rosey-exporter", version, about, after_help = EXAMPLES)]
+pub struct Options {
+    /// Configuration file; the flags from --environment on describe a bot on a plain host and are not used with it
+    #[arg(long, value_name = "FILE")]
+    config: Option<String>,
+    /// Port to serve on; default: that of the configuration file, or 9100
+    #[arg(long)]
+    port: Option<u16>,
+    /// Address to serve on; default: all of them
+    #[arg(long, value_name = "IP")]
+    listen: Option<IpAddr>,
+    /// Host at which the bot answers; default 127.0.0.1
+    #[arg(long, value_name = "HOST")]
+    bot_host: Option<String>,
+    /// Folder below which every absolute path is read
+    #[arg(long = "path.rootfs", value_name = "FOLDER")]
+    rootfs: Option<PathBuf>,
+
+    /// Label `environment` of the bot's series
+    #[arg(long, value_name = "NAME", conflicts_with = "config")]
+    environment: Option<String>,
+    /// Port of the bot's health document; default 8000, in the environment test 8001
+    #[arg(long, value_name = "PORT", conflicts_with = "config")]
+    health_port: Option<u16>,
+    /// Path of the bot's health document
+    #[arg(long, value_name = "PATH", default_value = "/api/health", conflicts_with = "config")]
+    health_path: String,
+    /// Port of the bot's own metrics; without it they are not read
+    #[arg(long, value_name = "PORT", conflicts_with = "config")]
+    metrics_port: Option<u16>,
+    /// Path of the bot's own metrics
+    #[arg(long, value_name = "PATH", default_value = "/metrics", conflicts_with = "config")]
+    metrics_path: String,
+    /// Seconds that the bot may take for an answer
+    #[arg(long, value_name = "SECONDS", default_value_t = 2.0, conflicts_with = "config")]
+    timeout: f64,
+    /// Folder whose file system is reported, with its label; may be repeated
+    #[arg(long, value_name = "LABEL=FOLDER", value_parser = disk, conflicts_with = "config")]
+    disk: Vec<Disk>,
+    /// Folder that holds the bot's backups
+    #[arg(long, value_name = "FOLDER", conflicts_with = "config")]
+    backups: Option<String>,
+    /// Which names in it are backups: * stands for any characters, ? for one
+    #[arg(long, value_name = "PATTERN", default_value = "backup_*", conflicts_with = "config")]
+    backups_pattern: String,
+}
+
+/// What the exporter starts with.
+pub(super) struct Start {
+    pub configuration: Configuration,
+    pub bot: Bot,
+    pub rootfs: PathBuf,
+    pub listen: Option<IpAddr>,
+    /// A port that goes before the configuration's.
+    pub port: Option<u16>,
+}
+
+fn disk(text: &str) -> Result<Disk, String> {
+    match text.split_once('=') {
+        Some((label, path)) if !label.is_empty() && !path.is_empty() => Ok(Disk {
+            label: label.into(),
+            path: path.into(),
+        }),
+        _ => Err("write LABEL=FOLDER, for example root=/".into()),
+    }
+}
+
+impl Options {
+    /// Puts flags and environment variables together. Kubernetes gives pods variables for each Service, and one named `metrics`
+    /// makes `METRICS_PORT=tcp://10.0.0.1:80`: so a variable that can't be read must not stop anything.
+    pub(super) fn resolve(self, variable: impl Fn(&str) -> Option<String>) -> Start {
+        let given = |name| variable(name).filter(|value| !value.is_empty());
+        let rootfs = self
+            .rootfs
+            .or_else(|| given(ENV_ROOTFS).map(PathBuf::from))
+            .unwrap_or_else(|| "/".into());
+        let bot = Bot {
+            host: self
+                .bot_host
+                .or_else(|| given(ENV_BOT_HOST))
+                .unwrap_or_else(|| "127.0.0.1".into()),
+        };
+        let listen = self.listen.or_else(|| read(ENV_LISTEN, given(ENV_LISTEN)));
+        let port = self.port.or_else(|| read("METRICS_PORT", given("METRICS_PORT")));
+        let configuration = if let Some(file) = &self.config {
+            Configuration::file(below(&rootfs, file))
+        } else {
+            let environment = self.environment.or_else(|| given("ENVIRONMENT"));
+            let health_port = if environment.as_deref() == Some("test") {
+                8001
+            } else {
+                8000
+            };
+            let endpoint = |port, path| Endpoint {
+                port,
+                path,
+                timeout_seconds: self.timeout,
+            };
+            Configuration::fixed(Config {
+                environment,
+                port: Some(DEFAULT_PORT),
+                health: Some(endpoint(self.health_port.unwrap_or(health_port), self.health_path)),
+                metrics: self.metrics_port.map(|port| endpoint(port, self.metrics_path)),
+                disk: self.disk,
+                backups: self.backups.map(|path| Backups {
+                    path,
+                    pattern: self.backups_pattern,
+                }),
+                deployments: true,
+            })
+        };
+        Start {
+            configuration,
+            bot,
+            rootfs,
+            listen,
+            port,
+        }
+    }
+}
+
+fn read<T: FromStr>(name: &str, value: Option<String>) -> Option<T> {
+    let value = value?;
+    let read = value.parse().ok();
+    if read.is_none() {
+        tracing::warn!(
+            variable = name,
+            value,
+            "ignored an environment variable that can't be read"
+        );
+    }
+    read
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    fn start(flags: &[&str], variables: &[(&str, &str)]) -> Start {
+        let options = Options::try_parse_from(["rosey-exporter"].iter().chain(flags)).unwrap();
+        options.resolve(|name| {
+            variables
+                .iter()
+                .find(|(other, _)| *other == name)
+                .map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    fn fixed(start: &Start) -> &Config {
+        start.configuration.current().unwrap()
+    }
+
+    #[test]
+    fn without_a_file_the_flags_describe_a_plain_host() {
+        let plain = start(&[], &[]);
+        let health = Endpoint {
+            port: 8000,
+            path: "/api/health".into(),
+            timeout_seconds: 2.0,
+        };
+        assert_eq!(
+            *fixed(&plain),
+            Config {
+                port: Some(9100),
+                health: Some(health),
+                deployments: true,
+                ..Config::default()
+            }
+        );
+        assert_eq!(
+            (plain.bot.host.as_str(), plain.port, plain.listen),
+            ("127.0.0.1", None, None)
+        );
+
+        let flags = [
+            "--metrics-port",
+            "8000",
+            "--disk",
+            "root=/",
+            "--backups",
+            "/b",
+            "--timeout",
+            "0.5",
+            "--port",
+            "9200",
+        ];
+        let rich = start(
+            &flags,
+            &[
+                ("ENVIRONMENT", "test"),
+                ("METRICS_PORT", "9300"),
+                ("ROSEY_LISTEN", "127.0.0.9"),
+            ],
+        );
+        let config = fixed(&rich);
+        assert_eq!(config.health.as_ref().unwrap().port, 8001);
+        assert_eq!(config.metrics.as_ref().unwrap().timeout_seconds, 0.5);
+        assert_eq!(
+            config.disk,
+            [Disk {
+                label: "root".into(),
+                path: "/".into()
+            }]
+        );
+        assert_eq!(
+            config.backups,
+            Some(Backups {
+                path: "/b".into(),
+                pattern: "backup_*".into()
+            })
+        );
+        assert_eq!(config.environment.as_deref(), Some("test"));
+        assert_eq!(
+            (rich.port, rich.listen),
+            (Some(9200), Some("127.0.0.9".parse().unwrap()))
+        );
+    }
+
+    #[test]
+    fn a_variable_that_can_not_be_read_is_ignored() {
+        let odd = start(
+            &[],
+            &[
+                ("METRICS_PORT", "tcp://10.96.0.7:80"),
+                ("ROSEY_LISTEN", "everywhere"),
+                ("ENVIRONMENT", ""),
+            ],
+        );
+        assert_eq!((odd.port, odd.listen), (None, None));
+        assert_eq!(fixed(&odd).environment, None);
+    }
+
+    #[test]
+    fn flags_of_a_plain_host_do_not_go_with_a_file() {
+        for flags in [
+            ["--config", "/x", "--environment", "prod"],
+            ["--config", "/x", "--disk", "a=/"],
+        ] {
+            assert!(Options::try_parse_from(["rosey-exporter"].iter().chain(&flags)).is_err());
+        }
+        assert!(Options::try_parse_from(["rosey-exporter", "--disk", "nothing"]).is_err());
+    }
+}

@@ -1,0 +1,148 @@
+//! What the exporter reads when it is scraped: one file per source.
+
+pub(crate) mod backups;
+pub(crate) mod deployments;
+pub(crate) mod disk;
+pub(crate) mod fetch;
+pub(crate) mod health;
+pub(crate) mod metrics;
+
+use std::path::{Component, Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::bounds::Dropped;
+use super::page::Page;
+use crate::catalogue::metrics::Metric;
+
+/// Something that is read at each scrape.
+pub(crate) trait Source: Send + Sync {
+    /// Value of the label `source`.
+    fn name(&self) -> &'static str;
+    /// The longest that a reading may take.
+    fn timeout(&self) -> Duration;
+    /// The families that come from here and from nowhere else, so that the bot's own metrics can't speak for them.
+    fn families(&self) -> &'static [&'static Metric];
+    /// Reads it once; dropping the future ends the reading.
+    fn read(self: Arc<Self>) -> Pin<Box<dyn Future<Output = Reading> + Send>>;
+    /// What is said of a source that gave no answer in time.
+    fn unanswered(&self) -> Page {
+        Page::default()
+    }
+}
+
+/// What one reading found.
+#[derive(Debug, Default)]
+pub(crate) struct Reading {
+    pub page: Page,
+    /// Samples left out.
+    pub dropped: Dropped,
+    /// Why the source, or a part of it, could not be read.
+    pub problem: Option<String>,
+}
+
+impl Reading {
+    pub fn of(page: Page) -> Self {
+        Self {
+            page,
+            ..Self::default()
+        }
+    }
+
+    pub fn failed(page: Page, problem: impl Into<String>) -> Self {
+        Self {
+            page,
+            problem: Some(problem.into()),
+            ..Self::default()
+        }
+    }
+}
+
+/// How long looking at a folder may take; a network file system can hang for ever.
+const FILE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// `path` below `rootfs`, whose own root it stays in.
+pub(crate) fn below(rootfs: &Path, path: &str) -> PathBuf {
+    let inside = Path::new(path)
+        .components()
+        .filter(|part| matches!(part, Component::Normal(_)));
+    rootfs.join(inside.collect::<PathBuf>())
+}
+
+/// A question to the file system, asked outside of the event loop and never twice at once: one that hangs holds one thread, not
+/// one more with every scrape.
+struct Lookup {
+    busy: Arc<AtomicBool>,
+}
+
+struct Done(Arc<AtomicBool>);
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+impl Lookup {
+    fn new() -> Self {
+        Self { busy: Arc::default() }
+    }
+
+    async fn ask(&self, question: impl FnOnce() -> Reading + Send + 'static) -> Reading {
+        if self.busy.swap(true, Ordering::AcqRel) {
+            return Reading::failed(
+                Page::default(),
+                "the file system has not answered the previous scrape yet",
+            );
+        }
+        let done = Done(self.busy.clone());
+        let asked = tokio::task::spawn_blocking(move || {
+            let _done = done;
+            question()
+        });
+        asked
+            .await
+            .unwrap_or_else(|error| Reading::failed(Page::default(), error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_read_below_the_root_file_system() {
+        assert_eq!(
+            below(Path::new("/lab/pod"), "/var/lib/x"),
+            Path::new("/lab/pod/var/lib/x")
+        );
+        assert_eq!(
+            below(Path::new("/"), "/etc/rosey/exporter.yaml"),
+            Path::new("/etc/rosey/exporter.yaml")
+        );
+        assert_eq!(below(Path::new("/lab/pod"), "/../../etc"), Path::new("/lab/pod/etc"));
+    }
+
+    #[tokio::test]
+    async fn a_file_system_that_hangs_holds_one_thread_only() {
+        let lookup = Lookup::new();
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let hanging = lookup.ask(move || {
+            let _ = held.recv();
+            Reading::default()
+        });
+        assert!(tokio::time::timeout(Duration::from_millis(20), hanging).await.is_err());
+        let second = lookup.ask(Reading::default).await;
+        assert!(
+            second
+                .problem
+                .is_some_and(|problem| problem.contains("previous scrape"))
+        );
+        drop(release);
+        while lookup.ask(Reading::default).await.problem.is_some() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}

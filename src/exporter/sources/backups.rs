@@ -1,0 +1,218 @@
+//! How many backups the bot has, and how old the newest is.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::{FILE_TIMEOUT, Lookup, Reading, Source, below};
+use crate::catalogue::metrics::{BACKUP_AGE_SECONDS, BACKUP_COUNT, Metric};
+use crate::exporter::page::Page;
+use crate::sidecar::config;
+
+/// A time so far ahead is wrong; without this, a clock that was once wrong would hide that backups have stopped.
+const AHEAD: Duration = Duration::from_secs(300);
+
+/// The folder of backups.
+pub(crate) struct Backups {
+    folder: PathBuf,
+    pattern: String,
+    lookup: Lookup,
+}
+
+impl Backups {
+    pub fn new(rootfs: &Path, backups: &config::Backups) -> Self {
+        Self {
+            folder: below(rootfs, &backups.path),
+            pattern: backups.pattern.clone(),
+            lookup: Lookup::new(),
+        }
+    }
+}
+
+impl Source for Backups {
+    fn name(&self) -> &'static str {
+        "backups"
+    }
+
+    fn timeout(&self) -> Duration {
+        FILE_TIMEOUT
+    }
+
+    fn families(&self) -> &'static [&'static Metric] {
+        &[&BACKUP_COUNT, &BACKUP_AGE_SECONDS]
+    }
+
+    fn read(self: Arc<Self>) -> Pin<Box<dyn Future<Output = Reading> + Send>> {
+        let (folder, pattern) = (self.folder.clone(), self.pattern.clone());
+        Box::pin(async move {
+            self.lookup
+                .ask(move || look(&folder, &pattern, SystemTime::now()))
+                .await
+        })
+    }
+}
+
+fn look(folder: &Path, pattern: &str, now: SystemTime) -> Reading {
+    let mut page = Page::default();
+    match newest(folder, pattern, now) {
+        Ok((count, age)) => {
+            page.add(&BACKUP_COUNT, &[], f64::from(count));
+            if let Some(age) = age {
+                page.add(&BACKUP_AGE_SECONDS, &[], age.as_secs_f64());
+            }
+            Reading::of(page)
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            page.add(&BACKUP_COUNT, &[], 0.0);
+            Reading::of(page)
+        }
+        Err(error) => Reading::failed(page, format!("{}: {error}", folder.display())),
+    }
+}
+
+/// How many names match, and the age of the newest of them.
+fn newest(folder: &Path, pattern: &str, now: SystemTime) -> std::io::Result<(u32, Option<Duration>)> {
+    let (mut count, mut newest, begun) = (0, None, Instant::now());
+    for entry in std::fs::read_dir(folder)? {
+        if begun.elapsed() > FILE_TIMEOUT {
+            return Err(std::io::Error::new(
+                ErrorKind::TimedOut,
+                "too many files to look at in time",
+            ));
+        }
+        let entry = entry?;
+        if !matches(pattern, &entry.file_name().to_string_lossy()) {
+            continue;
+        }
+        count += 1;
+        // One that is removed meanwhile was counted, and has no time.
+        let time = entry
+            .metadata()
+            .and_then(|found| found.modified())
+            .ok()
+            .filter(|time| *time <= now + AHEAD);
+        newest = newest.max(time);
+    }
+    Ok((count, newest.map(|time| now.duration_since(time).unwrap_or_default())))
+}
+
+/// Whether `name` is of the form `pattern`, in which `*` stands for any characters and `?` for one.
+fn matches(pattern: &str, name: &str) -> bool {
+    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
+    let (mut p, mut n, mut star) = (0, 0, None);
+    while n < name.len() {
+        match pattern.get(p) {
+            Some('*') => {
+                star = Some((p, n));
+                p += 1;
+            }
+            Some(&expected) if expected == '?' || expected == name[n] => {
+                p += 1;
+                n += 1;
+            }
+            // The last star takes one character more, and what follows it is tried again.
+            _ => match star {
+                Some((at, taken)) => {
+                    star = Some((at, taken + 1));
+                    p = at + 1;
+                    n = taken + 1;
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|&rest| rest == '*')
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+
+    use super::*;
+
+    fn samples(reading: &Reading) -> Vec<String> {
+        reading
+            .page
+            .encode()
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    #[test]
+    fn backups_are_counted_and_the_newest_gives_the_age() {
+        let folder = tempfile::tempdir().unwrap();
+        let now = SystemTime::now();
+        for (name, age) in [("backup_1", 7200), ("backup_2", 3600), ("other", 1), ("xbackup_3", 1)] {
+            let file = File::create(folder.path().join(name)).unwrap();
+            file.set_modified(now - Duration::from_secs(age)).unwrap();
+        }
+        fs::create_dir(folder.path().join("backup_folder")).unwrap();
+        File::open(folder.path().join("backup_folder"))
+            .unwrap()
+            .set_modified(now - Duration::from_secs(9000))
+            .unwrap();
+        let found = look(folder.path(), "backup_*", now);
+        assert_eq!(
+            samples(&found),
+            ["rosey_backup_age_seconds 3600", "rosey_backup_count 3"]
+        );
+    }
+
+    #[test]
+    fn a_time_in_the_future_is_not_an_age() {
+        let folder = tempfile::tempdir().unwrap();
+        let now = SystemTime::now();
+        let file = File::create(folder.path().join("backup_1")).unwrap();
+        file.set_modified(now + Duration::from_secs(86400)).unwrap();
+        assert_eq!(samples(&look(folder.path(), "*", now)), ["rosey_backup_count 1"]);
+        file.set_modified(now + Duration::from_secs(5)).unwrap();
+        assert_eq!(
+            samples(&look(folder.path(), "*", now)),
+            ["rosey_backup_age_seconds 0", "rosey_backup_count 1"]
+        );
+    }
+
+    #[test]
+    fn a_missing_folder_holds_no_backup_and_has_no_age() {
+        let reading = look(Path::new("/does/not/exist"), "backup_*", SystemTime::now());
+        assert_eq!(samples(&reading), ["rosey_backup_count 0"]);
+        assert_eq!(reading.problem, None);
+    }
+
+    #[test]
+    fn a_folder_that_can_not_be_read_is_a_problem_and_not_a_zero() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let reading = look(file.path(), "backup_*", SystemTime::now());
+        assert!(samples(&reading).is_empty());
+        assert!(
+            reading
+                .problem
+                .is_some_and(|problem| problem.contains("Not a directory"))
+        );
+    }
+
+    #[test]
+    fn a_pattern_knows_stars_and_question_marks() {
+        for (pattern, name, expected) in [
+            ("backup_*", "backup_", true),
+            ("backup_*", "backup_2026-01-01.tar.gz", true),
+            ("backup_*", "my_backup_1", false),
+            ("*.tar.??", "a.tar.gz", true),
+            ("*.tar.??", "a.tar.g", false),
+            ("*a*b*", "xxaxxbxx", true),
+            ("*a*b", "aab", true),
+            ("*a*b", "aabc", false),
+            ("", "", true),
+            ("", "a", false),
+            ("[a]", "a", false),
+            ("é?", "éß", true),
+        ] {
+            assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
+        }
+        assert!(!matches(&"*a".repeat(50), &"a".repeat(40)));
+    }
+}

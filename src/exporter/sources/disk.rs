@@ -1,0 +1,113 @@
+//! How full the bot's volumes are.
+
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{FILE_TIMEOUT, Lookup, Reading, Source, below};
+use crate::catalogue::metrics::{DISK_FREE_BYTES, DISK_SIZE_BYTES, DISK_USAGE_BYTES, Metric};
+use crate::exporter::page::Page;
+use crate::sidecar::config;
+
+/// The file systems of the configured folders.
+pub(crate) struct Disk {
+    folders: Arc<Vec<(String, PathBuf)>>,
+    lookup: Lookup,
+}
+
+impl Disk {
+    pub fn new(rootfs: &Path, disks: &[config::Disk]) -> Self {
+        let folders = disks
+            .iter()
+            .map(|disk| (disk.label.clone(), below(rootfs, &disk.path)))
+            .collect();
+        Self {
+            folders: Arc::new(folders),
+            lookup: Lookup::new(),
+        }
+    }
+}
+
+impl Source for Disk {
+    fn name(&self) -> &'static str {
+        "disk"
+    }
+
+    fn timeout(&self) -> Duration {
+        FILE_TIMEOUT
+    }
+
+    fn families(&self) -> &'static [&'static Metric] {
+        &[&DISK_USAGE_BYTES, &DISK_SIZE_BYTES, &DISK_FREE_BYTES]
+    }
+
+    fn read(self: Arc<Self>) -> Pin<Box<dyn Future<Output = Reading> + Send>> {
+        let folders = self.folders.clone();
+        Box::pin(async move { self.lookup.ask(move || look(&folders)).await })
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a sample is a double; it is exact up to 8 PiB"
+)]
+fn look(folders: &[(String, PathBuf)]) -> Reading {
+    let mut page = Page::default();
+    let mut problems = Vec::new();
+    for (label, path) in folders {
+        match rustix::fs::statvfs(path) {
+            Ok(found) => {
+                let bytes = |blocks: u64| (blocks * found.f_frsize) as f64;
+                let label = &[("path", label.as_str())];
+                page.add(
+                    &DISK_USAGE_BYTES,
+                    label,
+                    bytes(found.f_blocks.saturating_sub(found.f_bfree)),
+                );
+                page.add(&DISK_SIZE_BYTES, label, bytes(found.f_blocks));
+                page.add(&DISK_FREE_BYTES, label, bytes(found.f_bavail));
+            }
+            Err(error) => problems.push(format!("{label} ({}): {error}", path.display())),
+        }
+    }
+    Reading {
+        problem: (!problems.is_empty()).then(|| problems.join("; ")),
+        ..Reading::of(page)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_is_missing_costs_only_its_own_series() {
+        let folders = [
+            ("data:/".to_owned(), "/".into()),
+            ("logs:/".to_owned(), "/does/not/exist".into()),
+        ];
+        let reading = look(&folders);
+        let page = reading.page.encode();
+        assert!(
+            reading
+                .problem
+                .is_some_and(|problem| problem.starts_with("logs:/ (/does/not/exist): No such file"))
+        );
+        assert!(!page.contains("logs:/"));
+        let value = |name: &str| -> f64 {
+            let start = format!("{name}{{path=\"data:/\"}} ");
+            page.lines()
+                .find_map(|line| line.strip_prefix(&start))
+                .unwrap()
+                .parse()
+                .unwrap()
+        };
+        let (used, size, free) = (
+            value("rosey_disk_usage_bytes"),
+            value("rosey_disk_size_bytes"),
+            value("rosey_disk_free_bytes"),
+        );
+        assert!(used > 0.0 && free > 0.0 && used + free <= size, "{used} {free} {size}");
+    }
+}

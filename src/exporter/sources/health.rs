@@ -1,0 +1,394 @@
+//! The bot's health document: JSON with whichever of the known fields the bot has.
+
+use std::borrow::Cow;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::{Map, Value};
+
+use super::fetch::{Bot, Fetch};
+use super::{Reading, Source};
+use crate::catalogue::metrics::{self as series, Metric};
+use crate::exporter::bounds::{Admitted, Dropped, Reason, VALUE_BYTES};
+use crate::exporter::locked;
+use crate::exporter::page::Page;
+use crate::sidecar::config::Endpoint;
+
+/// Different channels, and different versions, that pass within an hour.
+const VALUES: usize = 20;
+
+/// The bot's health endpoint.
+pub(crate) struct Health {
+    fetch: Fetch,
+    admitted: Mutex<Admitted>,
+}
+
+impl Health {
+    pub fn new(bot: &Bot, endpoint: &Endpoint) -> Self {
+        Self {
+            fetch: Fetch::new(bot, endpoint, "application/json", 256 << 10),
+            admitted: Mutex::default(),
+        }
+    }
+
+    fn read_document(&self, body: &[u8], now: SystemTime) -> Reading {
+        let document = match parse(body) {
+            Ok(Value::Object(document)) => document,
+            Ok(_) => return Reading::failed(self.unanswered(), "the health document is not a JSON object"),
+            Err(error) => {
+                return Reading::failed(self.unanswered(), format!("the health document is not JSON: {error}"));
+            }
+        };
+        let mut fields = Fields {
+            document: &document,
+            dropped: Dropped::default(),
+        };
+        let mut page = Page::default();
+
+        let status = fields.text("status");
+        let up = status.is_some_and(|status| {
+            ["running", "ok", "healthy"]
+                .iter()
+                .any(|good| status.eq_ignore_ascii_case(good))
+        });
+        page.add(&series::BOT_UP, &[], f64::from(up));
+        let connected = if fields.has("connected") {
+            fields.flag("connected")
+        } else {
+            Some(up)
+        };
+        if let Some(connected) = connected {
+            page.add(&series::BOT_CONNECTED, &[], f64::from(connected));
+        }
+        for (field, metric, scale) in [
+            ("uptime", &series::BOT_UPTIME_SECONDS, 1.0),
+            ("response_time_ms", &series::BOT_RESPONSE_TIME_MS, 1.0),
+            ("memory_mb", &series::BOT_MEMORY_BYTES, 1024.0 * 1024.0),
+            ("user_count", &series::BOT_USER_COUNT, 1.0),
+            ("requests", &series::BOT_REQUESTS_TOTAL, 1.0),
+            ("errors", &series::BOT_ERRORS_TOTAL, 1.0),
+        ] {
+            if let Some(value) = fields.number(field) {
+                page.add(metric, &[], value * scale);
+            }
+        }
+        // The fields were counted above, should they be of a wrong type.
+        let mut quiet = Fields {
+            document: &document,
+            dropped: Dropped::default(),
+        };
+        if let (Some(requests), Some(errors)) = (quiet.number("requests"), quiet.number("errors"))
+            && let Some(percent) = percentage(errors, requests)
+        {
+            page.add(&series::BOT_ERROR_RATE_PERCENT, &[], percent);
+        }
+        let channel = self.label(&mut fields, "channel");
+        if let (Some(channel), Some(users)) = (channel, quiet.number("user_count")) {
+            page.add(&series::BOT_CHANNEL_USERS, &[("channel", channel)], users);
+        }
+        let version = self.label(&mut fields, "version");
+        let info: Vec<_> = [("version", version), ("channel", channel)]
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)))
+            .collect();
+        if !info.is_empty() {
+            page.add(&series::BOT_INFO, &info, 1.0);
+        }
+        if let Ok(since) = now.duration_since(SystemTime::UNIX_EPOCH) {
+            page.add(
+                &series::BOT_SCRAPE_TIMESTAMP_MS,
+                &[],
+                (since.as_secs_f64() * 1000.0).floor(),
+            );
+        }
+        let problem = status
+            .is_none()
+            .then(|| "the health document has no \"status\" that is a text".to_owned());
+        Reading {
+            page,
+            dropped: fields.dropped,
+            problem,
+        }
+    }
+
+    /// A text that becomes a label: short, and one of few.
+    fn label<'d>(&self, fields: &mut Fields<'d>, field: &'static str) -> Option<&'d str> {
+        let text = fields.text(field).filter(|text| !text.is_empty())?;
+        let refused = if text.len() > VALUE_BYTES {
+            Some(Reason::TooLong)
+        } else if text.contains('\0') {
+            Some(Reason::Invalid)
+        } else {
+            let now = Instant::now();
+            let mut admitted = locked(&self.admitted);
+            admitted.forget(now);
+            (!admitted.admit(field, text, VALUES, now)).then_some(Reason::TooManyValues)
+        };
+        match refused {
+            Some(reason) => {
+                fields.dropped.count(reason);
+                None
+            }
+            None => Some(text),
+        }
+    }
+}
+
+impl Source for Health {
+    fn name(&self) -> &'static str {
+        "health"
+    }
+
+    fn timeout(&self) -> Duration {
+        self.fetch.timeout()
+    }
+
+    fn families(&self) -> &'static [&'static Metric] {
+        &[
+            &series::BOT_UP,
+            &series::BOT_CONNECTED,
+            &series::BOT_UPTIME_SECONDS,
+            &series::BOT_RESPONSE_TIME_MS,
+            &series::BOT_MEMORY_BYTES,
+            &series::BOT_USER_COUNT,
+            &series::BOT_CHANNEL_USERS,
+            &series::BOT_REQUESTS_TOTAL,
+            &series::BOT_ERRORS_TOTAL,
+            &series::BOT_ERROR_RATE_PERCENT,
+            &series::BOT_SCRAPE_TIMESTAMP_MS,
+            &series::BOT_INFO,
+        ]
+    }
+
+    fn read(self: Arc<Self>) -> Pin<Box<dyn Future<Output = Reading> + Send>> {
+        Box::pin(async move {
+            match self.fetch.get().await {
+                Ok(body) => self.read_document(&body, SystemTime::now()),
+                Err(error) => Reading::failed(self.unanswered(), error.to_string()),
+            }
+        })
+    }
+
+    fn unanswered(&self) -> Page {
+        let mut page = Page::default();
+        page.add(&series::BOT_UP, &[], 0.0);
+        page.add(&series::BOT_CONNECTED, &[], 0.0);
+        page
+    }
+}
+
+/// Errors per hundred requests; none where nothing can be divided.
+fn percentage(errors: f64, requests: f64) -> Option<f64> {
+    match (errors, requests) {
+        (errors, requests) if requests > 0.0 => Some(errors / requests * 100.0),
+        (0.0, _) => Some(0.0),
+        _ => None,
+    }
+}
+
+/// Fields by name; one that is missing or null is not there, one of a wrong type is left out and counted.
+struct Fields<'d> {
+    document: &'d Map<String, Value>,
+    dropped: Dropped,
+}
+
+impl<'d> Fields<'d> {
+    fn get(&self, name: &str) -> Option<&'d Value> {
+        self.document.get(name).filter(|value| !value.is_null())
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    fn typed<T>(&mut self, name: &str, read: impl FnOnce(&'d Value) -> Option<T>) -> Option<T> {
+        let found = read(self.get(name)?);
+        if found.is_none() {
+            self.dropped.count(Reason::Invalid);
+        }
+        found
+    }
+
+    fn text(&mut self, name: &str) -> Option<&'d str> {
+        self.typed(name, Value::as_str)
+    }
+
+    fn flag(&mut self, name: &str) -> Option<bool> {
+        self.typed(name, Value::as_bool)
+    }
+
+    fn number(&mut self, name: &str) -> Option<f64> {
+        self.typed(name, |value| {
+            value.as_f64().filter(|number| number.is_finite() && *number >= 0.0)
+        })
+    }
+}
+
+/// JSON, and what Python's json module writes for numbers that JSON does not have: such a field is then null.
+fn parse(body: &[u8]) -> Result<Value, serde_json::Error> {
+    serde_json::from_slice(body).or_else(|error| match without_nan(body) {
+        Cow::Owned(body) => serde_json::from_slice(&body),
+        Cow::Borrowed(_) => Err(error),
+    })
+}
+
+fn without_nan(body: &[u8]) -> Cow<'_, [u8]> {
+    let (mut out, mut at, mut in_text, mut changed) = (Vec::with_capacity(body.len()), 0, false, false);
+    while let Some(&byte) = body.get(at) {
+        if in_text && byte == b'\\' {
+            out.extend(body.iter().skip(at).take(2));
+            at += 2;
+            continue;
+        }
+        in_text ^= byte == b'"';
+        let word = [&b"NaN"[..], b"Infinity", b"-Infinity"]
+            .into_iter()
+            .find(|word| !in_text && body[at..].starts_with(word));
+        if let Some(word) = word {
+            out.extend_from_slice(b"null");
+            at += word.len();
+            changed = true;
+        } else {
+            out.push(byte);
+            at += 1;
+        }
+    }
+    if changed { Cow::Owned(out) } else { Cow::Borrowed(body) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn health() -> Health {
+        let endpoint = Endpoint {
+            port: 8000,
+            path: "/api/health".into(),
+            timeout_seconds: 2.0,
+        };
+        Health::new(
+            &Bot {
+                host: "127.0.0.1".into(),
+            },
+            &endpoint,
+        )
+    }
+
+    fn read(document: &str) -> (Vec<String>, Option<String>) {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
+        let reading = health().read_document(document.as_bytes(), now);
+        let page = reading.page.encode();
+        (
+            page.lines()
+                .filter(|line| !line.starts_with('#'))
+                .map(str::to_owned)
+                .collect(),
+            reading.problem,
+        )
+    }
+
+    #[test]
+    fn a_document_with_the_plain_fields_is_read() {
+        let (page, problem) =
+            read(r#"{"status": "running", "uptime": 12.5, "response_time_ms": 40, "memory_mb": 100, "user_count": 7}"#);
+        assert_eq!(
+            page,
+            [
+                "rosey_bot_connected 1",
+                "rosey_bot_memory_bytes 104857600",
+                "rosey_bot_response_time_ms 40",
+                "rosey_bot_scrape_timestamp_ms 1700000000123",
+                "rosey_bot_up 1",
+                "rosey_bot_uptime_seconds 12.5",
+                "rosey_bot_user_count 7",
+            ]
+        );
+        assert_eq!(problem, None);
+    }
+
+    #[test]
+    fn a_document_with_channel_version_and_counters_is_read() {
+        let (page, _) = read(
+            r#"{"status": "Healthy", "connected": false, "channel": "ro\"sey", "uptime": 12345, "version": "1.0.0",
+                "user_count": 42, "requests": 1000, "errors": 5}"#,
+        );
+        assert_eq!(
+            page,
+            [
+                r#"rosey_bot_channel_users{channel="ro\"sey"} 42"#,
+                "rosey_bot_connected 0",
+                "rosey_bot_error_rate_percent 0.5",
+                "rosey_bot_errors_total 5",
+                r#"rosey_bot_info{version="1.0.0",channel="ro\"sey"} 1"#,
+                "rosey_bot_requests_total 1000",
+                "rosey_bot_scrape_timestamp_ms 1700000000123",
+                "rosey_bot_up 1",
+                "rosey_bot_uptime_seconds 12345",
+                "rosey_bot_user_count 42",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_field_that_is_missing_or_nonsense_is_left_out_and_never_zero() {
+        let (page, problem) = read(
+            r#"{"status": "stopped", "connected": "yes", "uptime": "12", "response_time_ms": NaN, "memory_mb": -Infinity,
+                "user_count": -1, "requests": null, "errors": [1], "channel": 5, "note": "NaN \" Infinity"}"#,
+        );
+        assert_eq!(page, ["rosey_bot_scrape_timestamp_ms 1700000000123", "rosey_bot_up 0"]);
+        assert_eq!(problem, None);
+    }
+
+    #[test]
+    fn what_is_no_health_document_means_down_and_disconnected() {
+        for document in [
+            "",
+            "<html>",
+            "[1]",
+            "3",
+            "{\"status\": \"running\"",
+            "NaN",
+            "\u{feff}{}",
+        ] {
+            let (page, problem) = read(document);
+            assert_eq!(page, ["rosey_bot_connected 0", "rosey_bot_up 0"], "{document}");
+            assert!(problem.is_some(), "{document}");
+        }
+        let (page, problem) = read("{}");
+        assert!(page.contains(&"rosey_bot_up 0".to_owned()));
+        assert!(problem.is_some());
+    }
+
+    #[test]
+    fn left_out_fields_are_counted_once() {
+        let document = br#"{"status": "ok", "requests": "many", "errors": 1, "user_count": false, "channel": "x"}"#;
+        let dropped = health().read_document(document, SystemTime::now()).dropped;
+        assert_eq!(
+            dropped.by_reason().find(|(reason, _)| *reason == "invalid"),
+            Some(("invalid", 2))
+        );
+    }
+
+    #[test]
+    fn a_channel_that_changes_all_the_time_makes_few_series() {
+        let health = health();
+        let mut pages = String::new();
+        for channel in 0..100 {
+            let document = format!(r#"{{"status": "ok", "channel": "c{channel}", "user_count": 1}}"#);
+            pages += &health
+                .read_document(document.as_bytes(), SystemTime::now())
+                .page
+                .encode();
+        }
+        assert_eq!(pages.matches("rosey_bot_channel_users{").count(), VALUES);
+        let long = format!(r#"{{"status": "ok", "version": "{}"}}"#, "v".repeat(VALUE_BYTES + 1));
+        assert!(
+            !health
+                .read_document(long.as_bytes(), SystemTime::now())
+                .page
+                .encode()
+                .contains("vv")
+        );
+    }
+}

@@ -1,0 +1,72 @@
+//! The bot's own metrics, passed through: read line by line, bounded, and written anew, so that whatever the bot says, Prometheus
+//! accepts the page.
+
+mod line;
+mod passage;
+
+use std::collections::HashSet;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use self::passage::{Memory, Passage};
+use super::fetch::{Bot, Fetch};
+use super::{Reading, Source};
+use crate::catalogue::metrics::Metric;
+use crate::exporter::locked;
+use crate::exporter::page::Page;
+use crate::sidecar::config::Endpoint;
+
+/// The bot's metrics endpoint.
+pub(crate) struct Metrics {
+    fetch: Fetch,
+    reserved: HashSet<&'static str>,
+    memory: Mutex<Memory>,
+}
+
+impl Metrics {
+    /// `reserved` are the families that the exporter itself answers for.
+    pub fn new(bot: &Bot, endpoint: &Endpoint, reserved: impl Iterator<Item = &'static Metric>) -> Self {
+        Self {
+            fetch: Fetch::new(bot, endpoint, "text/plain; version=0.0.4", 4 << 20),
+            reserved: reserved.map(|metric| metric.name).collect(),
+            memory: Mutex::default(),
+        }
+    }
+
+    fn pass(&self, body: &[u8]) -> Reading {
+        let mut memory = locked(&self.memory);
+        let mut passage = Passage::new(&self.reserved, &mut memory, Instant::now());
+        for line in body.split(|&byte| byte == b'\n') {
+            passage.line(line);
+        }
+        let (page, dropped, samples) = passage.finish();
+        let refused: u64 = dropped.by_reason().map(|(_, number)| number).sum();
+        let problem =
+            (samples == 0 && refused > 0).then(|| format!("none of {refused} samples could be passed through"));
+        Reading { page, dropped, problem }
+    }
+}
+
+impl Source for Metrics {
+    fn name(&self) -> &'static str {
+        "metrics"
+    }
+
+    fn timeout(&self) -> Duration {
+        self.fetch.timeout()
+    }
+
+    fn families(&self) -> &'static [&'static Metric] {
+        &[]
+    }
+
+    fn read(self: Arc<Self>) -> Pin<Box<dyn Future<Output = Reading> + Send>> {
+        Box::pin(async move {
+            match self.fetch.get().await {
+                Ok(body) => self.pass(&body),
+                Err(error) => Reading::failed(Page::default(), error.to_string()),
+            }
+        })
+    }
+}

@@ -1,0 +1,233 @@
+//! One line of the Prometheus text format, and of `OpenMetrics` as far as it is the same.
+
+use crate::exporter::bounds::{LABEL_BYTES, LABELS, NAME_BYTES, Reason, VALUE_BYTES};
+
+/// What a line says.
+#[derive(Debug, PartialEq)]
+pub(super) enum Line<'a> {
+    /// Empty, or a comment without meaning.
+    Nothing,
+    Help {
+        name: &'a str,
+        text: &'a str,
+    },
+    Type {
+        name: &'a str,
+        word: &'a str,
+    },
+    Sample {
+        name: &'a str,
+        labels: Labels<'a>,
+        value: f64,
+    },
+}
+
+/// Names and values.
+pub(super) type Labels<'a> = Vec<(&'a str, String)>;
+
+pub(super) fn read(line: &[u8]) -> Result<Line<'_>, Reason> {
+    let line = std::str::from_utf8(line)
+        .map_err(|_| Reason::Invalid)?
+        .trim_matches([' ', '\t', '\r']);
+    if let Some(comment) = line.strip_prefix('#') {
+        return Ok(comment_line(comment));
+    }
+    if line.is_empty() {
+        return Ok(Line::Nothing);
+    }
+    let (name, rest) = split_name(line, true).ok_or(Reason::Invalid)?;
+    let rest = blank(rest);
+    let (labels, rest) = match rest.strip_prefix('{') {
+        Some(rest) => read_labels(rest)?,
+        None => (Vec::new(), rest),
+    };
+    let mut words = rest.split_ascii_whitespace();
+    let value = words.next().and_then(number).ok_or(Reason::Invalid)?;
+    match words.next() {
+        // What follows is an exemplar of OpenMetrics.
+        None | Some("#") => {}
+        // The time is read only to tell a sample from nonsense: what we print is of now.
+        Some(time) => {
+            time.parse::<f64>().map_err(|_| Reason::Invalid)?;
+            if words.next().is_some_and(|word| word != "#") {
+                return Err(Reason::Invalid);
+            }
+        }
+    }
+    if name.len() > NAME_BYTES {
+        return Err(Reason::TooLong);
+    }
+    Ok(Line::Sample { name, labels, value })
+}
+
+fn comment_line(comment: &str) -> Line<'_> {
+    let comment = blank(comment);
+    let (word, rest) = comment.split_once([' ', '\t']).unwrap_or((comment, ""));
+    let Some((name, rest)) = split_name(blank(rest), true).filter(|(name, _)| name.len() <= NAME_BYTES) else {
+        return Line::Nothing;
+    };
+    match word {
+        "HELP" => Line::Help {
+            name,
+            text: blank(rest),
+        },
+        "TYPE" => Line::Type {
+            name,
+            word: rest.trim(),
+        },
+        _ => Line::Nothing,
+    }
+}
+
+/// A number as Go reads it in decimal.
+pub(super) fn number(word: &str) -> Option<f64> {
+    word.parse().ok()
+}
+
+fn blank(text: &str) -> &str {
+    text.trim_start_matches([' ', '\t'])
+}
+
+fn split_name(text: &str, colon: bool) -> Option<(&str, &str)> {
+    let end = text
+        .bytes()
+        .position(|byte| !(byte.is_ascii_alphanumeric() || byte == b'_' || (colon && byte == b':')))
+        .unwrap_or(text.len());
+    let (name, rest) = text.split_at(end);
+    let starts_well = name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit());
+    starts_well.then_some((name, rest))
+}
+
+/// The labels after the opening brace, and what follows the closing one. An empty label is one that is not there.
+fn read_labels(mut rest: &str) -> Result<(Labels<'_>, &str), Reason> {
+    let mut labels = Labels::new();
+    let mut too_long = false;
+    loop {
+        rest = blank(rest);
+        if let Some(after) = rest.strip_prefix('}') {
+            return if too_long {
+                Err(Reason::TooLong)
+            } else {
+                Ok((labels, after))
+            };
+        }
+        let (name, after) = split_name(rest, false).ok_or(Reason::Invalid)?;
+        let after = blank(after).strip_prefix('=').ok_or(Reason::Invalid)?;
+        let (value, after) = quoted(blank(after).strip_prefix('"').ok_or(Reason::Invalid)?)?;
+        // Names with two underscores are Prometheus's own: `__name__` would rename the series.
+        if name.starts_with("__") {
+            return Err(Reason::Reserved);
+        }
+        if labels.iter().any(|(other, _)| *other == name) {
+            return Err(Reason::Invalid);
+        }
+        too_long |= name.len() > LABEL_BYTES || value.len() > VALUE_BYTES || labels.len() >= LABELS;
+        if !too_long {
+            labels.push((name, value));
+        }
+        let after = blank(after);
+        rest = match after.strip_prefix(',') {
+            Some(after) => after,
+            None if after.starts_with('}') => after,
+            None => return Err(Reason::Invalid),
+        };
+    }
+}
+
+fn quoted(text: &str) -> Result<(String, &str), Reason> {
+    let mut value = String::new();
+    let mut characters = text.char_indices();
+    while let Some((at, character)) = characters.next() {
+        match character {
+            '"' => return Ok((value, &text[at + 1..])),
+            '\\' => value.push(match characters.next() {
+                Some((_, 'n')) => '\n',
+                Some((_, same @ ('\\' | '"'))) => same,
+                _ => return Err(Reason::Invalid),
+            }),
+            '\0' => return Err(Reason::Invalid),
+            other => value.push(other),
+        }
+    }
+    Err(Reason::Invalid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample<'a>(name: &'a str, labels: &[(&'a str, &str)], value: f64) -> Result<Line<'a>, Reason> {
+        let labels = labels.iter().map(|&(name, text)| (name, text.to_owned())).collect();
+        Ok(Line::Sample { name, labels, value })
+    }
+
+    #[test]
+    fn what_the_format_allows_is_read() {
+        assert_eq!(read(b"up 1"), sample("up", &[], 1.0));
+        assert_eq!(
+            read(b"  a:b_c\t{ x = \"1\" , y=\"2\", } 1.5e3 1700000000000\r"),
+            sample("a:b_c", &[("x", "1"), ("y", "2")], 1500.0)
+        );
+        assert_eq!(
+            read(br#"a{x="q\"b\\n\n"} +Inf"#),
+            sample("a", &[("x", "q\"b\\n\n")], f64::INFINITY)
+        );
+        assert_eq!(read("a{x=\"Jürgen {,}\"} 0x".as_bytes()), Err(Reason::Invalid));
+        assert_eq!(
+            read("a{x=\"Jürgen {,}\"} 0".as_bytes()),
+            sample("a", &[("x", "Jürgen {,}")], 0.0)
+        );
+        assert_eq!(
+            read(b"a_total 3 # {trace_id=\"x\"} 0.6 12.5"),
+            sample("a_total", &[], 3.0)
+        );
+        assert_eq!(
+            read(b"# HELP a some \\n text"),
+            Ok(Line::Help {
+                name: "a",
+                text: "some \\n text"
+            })
+        );
+        assert_eq!(
+            read(b"#TYPE a counter"),
+            Ok(Line::Type {
+                name: "a",
+                word: "counter"
+            })
+        );
+        for nothing in ["", "   ", "#", "# EOF", "# just words", "# HELP", "# TYPE 1a counter"] {
+            assert_eq!(read(nothing.as_bytes()), Ok(Line::Nothing), "{nothing}");
+        }
+    }
+
+    #[test]
+    fn what_prometheus_would_refuse_is_refused() {
+        let long = format!("{} 1", "a".repeat(NAME_BYTES + 1));
+        let long_value = format!("a{{x=\"{}\"}} 1", "v".repeat(VALUE_BYTES + 1));
+        let many: String = (0..=LABELS).map(|i| format!("l{i}=\"1\",")).collect();
+        let many = format!("a{{{many}}} 1");
+        for (line, reason) in [
+            ("<html>", Reason::Invalid),
+            ("1a 1", Reason::Invalid),
+            ("a", Reason::Invalid),
+            ("a one", Reason::Invalid),
+            ("a 1 now", Reason::Invalid),
+            ("a 1 2 3", Reason::Invalid),
+            ("a{x=\"1\" 1", Reason::Invalid),
+            ("a{x=\"1} 1", Reason::Invalid),
+            ("a{x=1} 1", Reason::Invalid),
+            ("a{x:y=\"1\"} 1", Reason::Invalid),
+            ("a{x=\"\\t\"} 1", Reason::Invalid),
+            ("a{x=\"1\",x=\"2\"} 1", Reason::Invalid),
+            ("a{x=\"1\"y=\"2\"} 1", Reason::Invalid),
+            ("{\"a.b\"} 1", Reason::Invalid),
+            ("a{__name__=\"b\"} 1", Reason::Reserved),
+            (&long, Reason::TooLong),
+            (&long_value, Reason::TooLong),
+            (&many, Reason::TooLong),
+        ] {
+            assert_eq!(read(line.as_bytes()), Err(reason), "{line}");
+        }
+        assert_eq!(read(b"a{x=\"\xff\"} 1"), Err(Reason::Invalid));
+    }
+}

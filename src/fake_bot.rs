@@ -1,0 +1,68 @@
+//! A chat bot that only pretends: it answers as the real ones do, and breaks on demand.
+
+mod state;
+mod web;
+
+use std::net::{IpAddr, Ipv4Addr};
+
+pub use state::Shape;
+
+const HELP: &str = "\
+On the bot's port:
+  GET /api/health   the health document, in the shape that --shape names
+  GET /metrics      the bot's own counters, in Prometheus text
+On the control port, and on the bot's port too while it listens:
+  GET  /control           the present state as JSON
+  POST /control           change it, with a JSON object of any of these fields:
+    fault             none, or one of the faults below; one at a time
+    error_type        with fault errors: which counter goes up (timeout, connection, critical, …)
+    errors_per_second with fault errors: how fast (default 2)
+    delay_ms          each answer is that late
+    status, connected, channel, version, user_count, memory_mb, response_time_ms, requests, errors
+                      values of the health document
+  POST /control/recover   back to the first state; counters and uptime go on
+
+Faults:
+  not-running    status is \"stopped\", and not connected     disconnected   connected is false
+  slow           response_time_ms is 3500                   memory-high    memory_mb is 900
+  no-users       user_count is 0                            errors         an error counter goes up
+  hanging        no answer ever comes                       error-500      answers 500
+  garbage        answers what is neither JSON nor metrics   huge-body      answers 8 MiB
+  many-series    /metrics has 20000 values of one label     closed-port    stops listening on the bot's port
+
+Examples:
+  fake-bot --drift
+  fake-bot --port 8001 --shape s4
+  curl -d '{\"fault\": \"not-running\"}' http://127.0.0.1:8010/control
+  curl -d '{\"fault\": \"errors\", \"error_type\": \"critical\"}' http://127.0.0.1:8010/control
+  curl -d '{\"memory_mb\": 700, \"user_count\": 3}' http://127.0.0.1:8010/control
+  curl -X POST http://127.0.0.1:8010/control/recover";
+
+/// A chat bot that only pretends, for tests and demonstrations.
+#[derive(Clone, Debug, clap::Parser)]
+#[command(name = "fake-bot", version, about, after_help = HELP)]
+pub struct Options {
+    /// Port of the bot; 0 takes a free one
+    #[arg(long, env = "FAKE_BOT_PORT", default_value_t = 8000)]
+    port: u16,
+    /// Port of the control; 0 takes a free one
+    #[arg(long, env = "FAKE_BOT_CONTROL_PORT", default_value_t = 8010)]
+    control_port: u16,
+    /// Address to serve both on
+    #[arg(long, env = "FAKE_BOT_LISTEN", value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    listen: IpAddr,
+    /// Fields of the health document
+    #[arg(long, env = "FAKE_BOT_SHAPE", value_enum, default_value_t = Shape::Both)]
+    shape: Shape,
+    /// Let users, memory and response time drift on their own
+    #[arg(long, env = "FAKE_BOT_DRIFT")]
+    drift: bool,
+}
+
+/// Serves until its future is dropped.
+///
+/// # Errors
+/// When it can't listen at the first attempt.
+pub async fn run(options: Options) -> std::io::Result<()> {
+    web::serve(options).await
+}

@@ -1,0 +1,167 @@
+//! Manifests: YAML of any kinds, applied as `kubectl apply --server-side` does.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::core::{ApiResource, GroupVersionKind, Status};
+use kube::discovery::{Discovery, Scope};
+use kube::{Client, ResourceExt};
+use serde_json::Value;
+use tokio::sync::Mutex;
+
+use crate::wait;
+
+/// Knows which kinds the API server serves, and asks again when it meets one that it does not know.
+pub(crate) struct Manifests {
+    client: Client,
+    served: Mutex<Option<Discovery>>,
+}
+
+/// The documents of `source`: YAML text, or the path of a file with it.
+pub(crate) fn read(source: &str) -> Result<Vec<Value>> {
+    let text = if !source.contains('\n') && Path::new(source).exists() {
+        std::fs::read_to_string(source).with_context(|| format!("read {source}"))?
+    } else if !source.contains(':') {
+        return Err(anyhow!(
+            "{source}: no such file (seen from {})",
+            std::env::current_dir()?.display()
+        ));
+    } else {
+        source.to_owned()
+    };
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple(&text).with_context(|| format!("parse this YAML:\n{text}"))?;
+    let mut objects = Vec::new();
+    for document in documents {
+        match document {
+            Value::Null => {}
+            Value::Object(mut list) if list.get("kind").is_some_and(|kind| kind == "List") => {
+                objects.extend(
+                    list.get_mut("items")
+                        .and_then(Value::as_array_mut)
+                        .map(std::mem::take)
+                        .unwrap_or_default(),
+                );
+            }
+            document => objects.push(document),
+        }
+    }
+    Ok(objects)
+}
+
+impl Manifests {
+    pub(crate) fn new(client: Client) -> Self {
+        Self {
+            client,
+            served: Mutex::new(None),
+        }
+    }
+
+    /// Server-side apply of one object, with force, as `manager`. A definition of new kinds is waited for.
+    pub(crate) async fn apply(&self, manager: &str, object: &Value, namespace: &str) -> Result<DynamicObject> {
+        let (api, name) = self.api(object, namespace).await?;
+        let params = PatchParams::apply(manager).force();
+        let applied = api.patch(&name, &params, &Patch::Apply(object)).await?;
+        if applied
+            .types
+            .as_ref()
+            .is_some_and(|types| types.kind == "CustomResourceDefinition")
+        {
+            wait::until(
+                wait::PATIENCE,
+                &format!("definition {name} to be established"),
+                async || Ok(has_condition(&api.get(&name).await?, "Established")),
+            )
+            .await?;
+        }
+        Ok(applied)
+    }
+
+    pub(crate) async fn delete(&self, object: &Value, namespace: &str) -> Result<()> {
+        let (api, name) = self.api(object, namespace).await?;
+        match api.delete(&name, &DeleteParams::background()).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if is_not_found(&status) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub(crate) async fn get(&self, kind: &str, namespace: &str, name: &str) -> Result<Option<DynamicObject>> {
+        let (api_version, kind) = kind.rsplit_once('/').unwrap_or(("v1", kind));
+        let (resource, scope) = self.resource(api_version, kind).await?;
+        Ok(self.scoped(&resource, &scope, namespace).get_opt(name).await?)
+    }
+
+    async fn api(&self, object: &Value, namespace: &str) -> Result<(Api<DynamicObject>, String)> {
+        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
+        let api_version = text("/apiVersion").with_context(|| format!("no apiVersion in {object}"))?;
+        let kind = text("/kind").with_context(|| format!("no kind in {object}"))?;
+        let name = text("/metadata/name").with_context(|| format!("no metadata.name in {object}"))?;
+        let (resource, scope) = self.resource(api_version, kind).await?;
+        let namespace = text("/metadata/namespace").unwrap_or(namespace);
+        Ok((self.scoped(&resource, &scope, namespace), name.to_owned()))
+    }
+
+    fn scoped(&self, resource: &ApiResource, scope: &Scope, namespace: &str) -> Api<DynamicObject> {
+        match scope {
+            Scope::Cluster => Api::all_with(self.client.clone(), resource),
+            Scope::Namespaced => Api::namespaced_with(self.client.clone(), namespace, resource),
+        }
+    }
+
+    async fn resource(&self, api_version: &str, kind: &str) -> Result<(ApiResource, Scope)> {
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let wanted = GroupVersionKind::gvk(group, version, kind);
+        let mut served = self.served.lock().await;
+        if let Some((resource, capabilities)) = served.as_ref().and_then(|served| served.resolve_gvk(&wanted)) {
+            return Ok((resource, capabilities.scope));
+        }
+        // A definition is established a moment before discovery tells of it.
+        wait::eventually(
+            Duration::from_secs(10),
+            &format!("the API server to serve {api_version} {kind}"),
+            async || {
+                let fresh = Discovery::new(self.client.clone()).run_aggregated().await?;
+                let found = fresh
+                    .resolve_gvk(&wanted)
+                    .map(|(resource, capabilities)| (resource, capabilities.scope));
+                *served = Some(fresh);
+                Ok(found)
+            },
+        )
+        .await
+    }
+}
+
+fn is_not_found(status: &Status) -> bool {
+    status.code == 404
+}
+
+/// True if the object's status has the condition `kind` with status True.
+#[must_use]
+pub fn has_condition(object: &DynamicObject, kind: &str) -> bool {
+    condition(object, kind).is_some_and(|condition| condition["status"] == "True")
+}
+
+/// The condition `kind` of an object's status: type, status, reason, message, observedGeneration.
+#[must_use]
+pub fn condition<'a>(object: &'a DynamicObject, kind: &str) -> Option<&'a Value> {
+    object
+        .data
+        .pointer("/status/conditions")?
+        .as_array()?
+        .iter()
+        .find(|condition| condition["type"] == kind)
+}
+
+/// The object's namespace and name, for messages.
+pub(crate) fn describe(object: &DynamicObject) -> String {
+    let kind = object.types.as_ref().map_or("object", |types| types.kind.as_str());
+    format!(
+        "{kind} {}/{}",
+        object.namespace().unwrap_or_default(),
+        object.name_any()
+    )
+}

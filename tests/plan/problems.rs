@@ -1,0 +1,141 @@
+use rosey_monitor::plan::{Platform, plan};
+
+use crate::{example, monitor, with_spec};
+
+const BASE: &str = "environment: prod\nselector: {matchLabels: {app: rosey}}\n";
+
+/// What is said of a monitor with the base and this.
+fn problems_of(more: &str) -> String {
+    let monitor = with_spec(&format!("{BASE}{more}"));
+    plan(&monitor, &Platform::default()).map_or_else(|problems| problems.to_string(), |_| "none".into())
+}
+
+#[test]
+fn every_problem_of_a_monitor_is_told_at_once() {
+    let said = problems_of(
+        "objectLabels: {rosey.dev/monitor: other}\n\
+         bot: {health: {port: 9100, timeout: 0s}}\n\
+         exporter: {image: evil.example.org/miner:1, disk: [{volume: data, path: a/../..}], resources: {limits: {memory: lots}, requests: {cpu: \"2\"}}}\n\
+         scrape: {interval: 5s, timeout: 10s}\n\
+         alerts:\n\
+         \x20 overrides:\n\
+         \x20 - {alert: HighMemoryUsage, levels: [{severity: warning, threshold: 3 bananas}]}\n\
+         \x20 - {alert: BotDwon}\n\
+         \x20 - {alert: BotDown, enabled: false, levels: [{severity: info}]}\n\
+         notifications:\n\
+         \x20 groupInterval: 0s\n\
+         \x20 channels:\n\
+         \x20 - {name: both, discord: {webhookSecretRef: {name: a, key: b}}, webhook: {urlSecretRef: {name: a, key: b}}}\n\
+         \x20 - {name: mail, email: {to: [a@b], from: a@b, smarthost: \"mail:99999\", username: me}}\n\
+         \x20 routes:\n\
+         \x20 - {name: one, channels: [nowhere], alerts: [Nothing]}\n\
+         \x20 inhibit:\n\
+         \x20 - {source: BotDown, targets: [BotDown]}",
+    );
+    insta::assert_snapshot!(said);
+}
+
+#[test]
+fn a_name_that_is_no_label_is_refused() {
+    for name in ["a".repeat(41), "Rosey".into(), "rosey.bot".into(), "-rosey".into()] {
+        let mut monitor = example("rosey.yaml");
+        monitor.metadata.name = Some(name.clone());
+        let problems = plan(&monitor, &Platform::default()).unwrap_err();
+        assert!(
+            problems.to_string().starts_with("metadata.name: "),
+            "{name}: {problems}"
+        );
+    }
+}
+
+#[test]
+fn a_selector_that_prometheus_operator_would_refuse_is_refused_first() {
+    for (selector, field) in [
+        ("{}", "spec.selector: "),
+        ("{matchLabels: {\"a b\": c}}", "spec.selector.matchLabels[a b]: "),
+        ("{matchLabels: {app: \"not ok\"}}", "spec.selector.matchLabels[app]: "),
+        (
+            "{matchExpressions: [{key: app, operator: Like, values: [a]}]}",
+            "spec.selector.matchExpressions[0].operator: ",
+        ),
+        (
+            "{matchExpressions: [{key: app, operator: In}]}",
+            "spec.selector.matchExpressions[0].values: ",
+        ),
+        (
+            "{matchExpressions: [{key: app, operator: Exists, values: [a]}]}",
+            "spec.selector.matchExpressions[0].values: ",
+        ),
+    ] {
+        let monitor = with_spec(&format!("environment: prod\nselector: {selector}"));
+        let problems = plan(&monitor, &Platform::default()).unwrap_err();
+        assert!(problems.to_string().starts_with(field), "{selector}: {problems}");
+    }
+}
+
+#[test]
+fn what_is_legal_but_odd_is_a_warning() {
+    let monitor = with_spec(&format!(
+        "{BASE}bot: {{health: {{port: 8000}}}}\n\
+         alerts: {{packs: [Bot], overrides: [{{alert: LowBackupCount, enabled: true}}]}}\n\
+         notifications:\n\
+         \x20 channels:\n\
+         \x20 - {{name: used, webhook: {{urlSecretRef: {{name: a, key: b}}}}}}\n\
+         \x20 - {{name: unused, webhook: {{urlSecretRef: {{name: a, key: b}}}}}}\n\
+         \x20 routes:\n\
+         \x20 - {{name: one, channels: [used], severities: [warning], mention: everyone}}"
+    ));
+    insta::assert_debug_snapshot!(plan(&monitor, &Platform::default()).unwrap().report.warnings);
+}
+
+#[test]
+fn an_override_without_threshold_or_duration_takes_the_catalogues() {
+    let monitor = with_spec(&format!(
+        "{BASE}bot: {{health: {{port: 8000}}}}\n\
+         alerts:\n\
+         \x20 packs: [Bot]\n\
+         \x20 overrides:\n\
+         \x20 - {{alert: HighMemoryUsage, levels: [{{severity: warning, for: 1m}}, {{severity: critical, threshold: 1Gi}}]}}"
+    ));
+    let valid = rosey_monitor::plan::validate::validate(&monitor, &Platform::default()).unwrap();
+    let memory = valid.alerts.iter().find(|a| a.alert.name == "HighMemoryUsage").unwrap();
+    let levels: Vec<_> = memory
+        .levels
+        .iter()
+        .map(|l| (l.severity.as_str(), l.threshold.as_str(), l.hold.0.as_str()))
+        .collect();
+    assert_eq!(
+        levels,
+        [("warning", "524288000", "1m"), ("critical", "1073741824", "10m")]
+    );
+}
+
+#[test]
+fn what_the_environment_leaves_out_can_be_forced() {
+    let skipped = |more: &str| -> Vec<String> {
+        let text = format!(
+            "apiVersion: rosey.dev/v1alpha1\nkind: RoseyMonitor\nmetadata: {{name: rosey, namespace: bots}}\n\
+             spec: {{environment: test, selector: {{matchLabels: {{app: rosey}}}}, bot: {{health: {{port: 8000}}}}, alerts: {{packs: [Bot]{more}}}}}"
+        );
+        let plan = plan(&monitor(&text), &Platform::default()).unwrap();
+        plan.report
+            .skipped
+            .into_iter()
+            .map(|s| format!("{}: {}", s.alert, s.reason))
+            .collect()
+    };
+    let without_metrics = [
+        "HighErrorRate: spec.bot.metrics is not set",
+        "CriticalError: spec.bot.metrics is not set",
+    ];
+    assert_eq!(skipped("")[0], "NoUsersInChannel: environment is not prod");
+    assert_eq!(skipped("")[1..], without_metrics);
+    assert_eq!(
+        skipped(", overrides: [{alert: NoUsersInChannel, enabled: true}]"),
+        without_metrics
+    );
+    assert_eq!(
+        skipped(", overrides: [{alert: BotDown, enabled: false}]")[0],
+        "BotDown: switched off by spec.alerts.overrides"
+    );
+}
