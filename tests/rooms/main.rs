@@ -17,6 +17,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "bin",
         &[
+            "fake_bot",
             "operator",
             "cli",
             "exporter",
@@ -42,6 +43,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     ("catalogue", &["catalogue::metrics", "api"]),
     ("catalogue::metrics", &[]),
+    ("fake_bot", &[]),
     ("monitoring", &[]),
     ("sidecar", &[]),
     ("api", &[]),
