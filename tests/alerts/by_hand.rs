@@ -86,7 +86,7 @@ async fn to_the_channels_of_a_monitor(lab: &Lab) -> Result<()> {
     let sent = rosey(lab, &alert, &[]).await?;
     assert!(sent.status.success(), "{sent:?}");
     let said = String::from_utf8(sent.stdout).context("what it says is text")?;
-    for channel in ["ops-discord", "ops-slack", "on-call"] {
+    for channel in ["ops-discord (discord)", "ops-slack (slack)", "on-call (email)"] {
         assert!(said.contains(&format!("✓ {channel}: sent")), "{said}");
     }
 

@@ -47,7 +47,8 @@ async fn rendered(scene: &Scene, file: &str) -> Result<BTreeMap<String, Value>> 
     Ok(items.drain(..).map(|item| (key(&item), item)).collect())
 }
 
-/// The bodies that the operator sent, without the ownerReference.
+/// The bodies that the operator sent, without the ownerReference and without the precondition that nobody has made the object
+/// meanwhile.
 async fn applied(scene: &Scene, mark: lab::Mark) -> Result<BTreeMap<String, Value>> {
     let mut bodies = BTreeMap::new();
     for request in scene.lab.audit().writes_by(OPERATOR, mark).await? {
@@ -62,6 +63,11 @@ async fn applied(scene: &Scene, mark: lab::Mark) -> Result<BTreeMap<String, Valu
         ensure!(
             owners.is_some_and(|owners| owners[0]["kind"] == "RoseyMonitor"),
             "no owner: {request}"
+        );
+        let precondition = metadata(&mut body)?.remove("resourceVersion");
+        ensure!(
+            precondition.is_some_and(|version| version == "1"),
+            "not the first write: {request}"
         );
         let twice = bodies.insert(key(&body), body);
         ensure!(twice.is_none(), "applied twice: {request}");

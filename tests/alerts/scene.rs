@@ -76,8 +76,8 @@ impl Scene {
                 .into_iter()
                 .flatten()
             {
-                if channel["email"].is_object() {
-                    channel["email"]["to"] = json!([format!("{namespace}@example.org")]);
+                if let Some(email) = channel.get_mut("email") {
+                    email["to"] = json!([format!("{namespace}@example.org")]);
                 }
             }
             change(monitor);

@@ -110,8 +110,8 @@ async fn deployments_are_counted_from_zero(scene: &Scene) -> Result<()> {
         at("rosey_deployment_total", ",status=\"success\"") + " == 1",
         at("rosey_deployment_duration_seconds_count", "") + " == 1",
         at("rosey_deployment_duration_seconds_sum", "") + " == 42",
-        at("rosey_deployment_duration_seconds_bucket", ",le=\"60\"") + " == 1",
-        at("rosey_deployment_duration_seconds_bucket", ",le=\"30\"") + " == 0",
+        at("rosey_deployment_duration_seconds_bucket", ",le=\"60.0\"") + " == 1",
+        at("rosey_deployment_duration_seconds_bucket", ",le=\"30.0\"") + " == 0",
         format!("time() - {} < 60", at("rosey_deployment_last_success_timestamp", "")),
     ] {
         prometheus.until(PATIENCE, &query).await?;

@@ -70,8 +70,8 @@ async fn watched(scene: &Scene, namespace: &str, name: &str) -> Result<Bot> {
         let channels = monitor["spec"]["notifications"]["channels"].as_array_mut();
         for channel in channels.into_iter().flatten() {
             for kind in ["discord", "slack"] {
-                if channel[kind].is_object() {
-                    channel[kind]["webhookSecretRef"]["name"] = json!(name);
+                if let Some(channel) = channel.get_mut(kind) {
+                    channel["webhookSecretRef"]["name"] = json!(name);
                 }
             }
         }
