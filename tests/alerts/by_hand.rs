@@ -4,10 +4,11 @@ use anyhow::{Context, Result};
 use lab::Lab;
 use lab::rosey::text;
 
-use crate::scene::rosey;
+use crate::scene::{rosey, turn};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_by_hand_reaches_the_channels_of_the_environment_and_of_a_monitor() -> Result<()> {
+    let _turn = turn().await?;
     let lab = Lab::builder().without_stack().start().await?;
     to_the_channels_of_the_environment(&lab).await?;
     to_the_channels_of_a_monitor(&lab).await

@@ -110,19 +110,15 @@ async fn kept(scene: &Scene, namespace: &str, rendered: &BTreeMap<String, Value>
     Ok(objects)
 }
 
-/// Drops what the definitions of these kinds fill in, where it was not rendered.
+/// Drops what the `PodMonitor`'s definition fills in, where it was not rendered: the action of a relabeling.
 fn without_defaults(object: &mut Value, rendered: &Value) {
     match (object, rendered) {
         (Value::Object(fields), Value::Object(wanted)) => {
-            let defaults = [("action", "replace"), ("separator", ";"), ("role", "pod")];
-            fields.retain(|name, value| {
-                wanted.contains_key(name)
-                    || !defaults
-                        .iter()
-                        .any(|(field, default)| name == field && value == default)
-            });
+            fields.retain(|name, value| wanted.contains_key(name) || name != "action" || value != "replace");
             for (name, value) in fields {
-                without_defaults(value, &wanted[name]);
+                if let Some(wanted) = wanted.get(name) {
+                    without_defaults(value, wanted);
+                }
             }
         }
         (Value::Array(items), Value::Array(wanted)) => {

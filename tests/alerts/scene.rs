@@ -20,6 +20,11 @@ pub const MONITOR: &str = "rosey.dev/v1alpha1/RoseyMonitor";
 /// A lab is a dozen processes; more of them at once than processors make each other late.
 static TURNS: Semaphore = Semaphore::const_new(2);
 
+/// The right to run a lab, until it is dropped; [`Scene`] has one.
+pub async fn turn() -> Result<SemaphorePermit<'static>> {
+    Ok(TURNS.acquire().await?)
+}
+
 /// A lab with a running operator.
 pub struct Scene {
     pub lab: Lab,
@@ -34,7 +39,7 @@ impl Scene {
     }
 
     pub async fn of(builder: Builder) -> Result<Self> {
-        let turn = TURNS.acquire().await?;
+        let turn = turn().await?;
         let lab = builder.rosey()?.start().await?;
         lab.install_rosey().await?;
         let operator = lab.operator("operator", &[]).await?;
