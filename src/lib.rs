@@ -13,6 +13,8 @@ pub mod sidecar;
 #[cfg(feature = "kubernetes")]
 pub mod api;
 #[cfg(feature = "kubernetes")]
+pub mod cluster;
+#[cfg(feature = "kubernetes")]
 pub mod monitoring;
 #[cfg(feature = "kubernetes")]
 pub mod plan;

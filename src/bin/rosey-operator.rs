@@ -1,1 +1,208 @@
-fn main() {}
+//! The operator: flags in, [`rosey_monitor::operator::run`] out.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Parser, ValueEnum};
+use rosey_monitor::cluster::client::{connect, install_tls_provider};
+use rosey_monitor::operator::injector::{self, Endpoint, Lives};
+use rosey_monitor::operator::{Settings, run};
+use rosey_monitor::plan::Platform;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// Turns `RoseyMonitor` resources into the rules, routes and scrape configuration of a Prometheus stack, and puts an exporter
+/// beside each bot.
+///
+/// It talks to the cluster of the kubeconfig or, in a pod, of its service account. Several replicas may run; one of them
+/// writes.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, after_help = "\
+Examples:
+  # in the cluster: everything has a default
+  rosey-operator --log-format json
+
+  # on a workstation, with the API server calling back
+  rosey-operator --namespace rosey-system --webhook-url https://127.0.0.1:9443 --webhook-listen 127.0.0.1:9443
+
+  # for a Prometheus that selects by the label of its Helm release
+  rosey-operator --default-object-labels release=kube-prometheus-stack")]
+struct Flags {
+    /// Namespace of the operator: its Lease and its certificate are there [default: that of the pod, else rosey-system]
+    #[arg(long, env = "POD_NAMESPACE")]
+    namespace: Option<String>,
+
+    /// Name of this replica [default: a random one]
+    #[arg(long, env = "POD_NAME", hide_env_values = true)]
+    identity: Option<String>,
+
+    /// Context of the kubeconfig [default: the current one]
+    #[arg(long)]
+    context: Option<String>,
+
+    /// Address of /healthz, /readyz and /metrics
+    #[arg(long, env = "ROSEY_LISTEN_HTTP", default_value = "0.0.0.0:8080")]
+    listen: SocketAddr,
+
+    /// Address of the webhooks
+    #[arg(long, env = "ROSEY_WEBHOOK_LISTEN", default_value = "0.0.0.0:9443")]
+    webhook_listen: SocketAddr,
+
+    /// Service by which the API server reaches the webhooks, in the operator's namespace, as name or name:port
+    #[arg(long, env = "ROSEY_WEBHOOK_SERVICE", default_value = "rosey-operator-webhook", conflicts_with = "webhook_url")]
+    webhook_service: String,
+
+    /// URL by which the API server reaches the webhooks, for an operator outside the cluster
+    #[arg(long, env = "ROSEY_WEBHOOK_URL")]
+    webhook_url: Option<String>,
+
+    /// Secret with the certificates of the webhooks
+    #[arg(long, env = "ROSEY_WEBHOOK_SECRET", default_value = "rosey-operator-webhook")]
+    webhook_secret: String,
+
+    /// ClusterRole that owns the registrations: when it is deleted, they go
+    #[arg(long, env = "ROSEY_CLUSTER_ROLE", default_value = "rosey-operator")]
+    cluster_role: String,
+
+    /// Registers no webhook: pods get no exporter, and monitors are judged by the schema alone when they are stored
+    #[arg(long, env = "ROSEY_NO_INJECTION")]
+    no_injection: bool,
+
+    /// Labels for every generated object, below those of the monitor, as key=value,…
+    #[arg(long, env = "ROSEY_DEFAULT_OBJECT_LABELS", value_delimiter = ',', value_parser = label)]
+    default_object_labels: Vec<(String, String)>,
+
+    /// Image of the exporter where a monitor names none [default: that of this release]
+    #[arg(long, env = "ROSEY_EXPORTER_IMAGE")]
+    exporter_image: Option<String>,
+
+    /// What the image that a monitor names must start with, separated by commas [default: where this release's image is]
+    #[arg(long, env = "ROSEY_EXPORTER_IMAGE_PREFIXES", value_delimiter = ',')]
+    exporter_image_prefixes: Option<Vec<String>>,
+
+    /// Monitors that are reconciled at once
+    #[arg(long, env = "ROSEY_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
+    concurrency: u16,
+
+    /// Name of the Lease
+    #[arg(long, env = "ROSEY_LEASE_NAME", default_value = "rosey-operator")]
+    lease_name: String,
+
+    /// Seconds after which another replica takes over from a silent leader
+    #[arg(long, env = "ROSEY_LEASE_DURATION", default_value_t = 15, value_parser = clap::value_parser!(u64).range(3..=300))]
+    lease_duration: u64,
+
+    /// How the log is written
+    #[arg(long, env = "ROSEY_LOG_FORMAT", value_enum, default_value_t = LogFormat::Human)]
+    log_format: LogFormat,
+
+    /// What is logged: a level, or a filter such as info,kube=debug
+    #[arg(long, env = "RUST_LOG", default_value = "info")]
+    log_level: String,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    /// Lines to be read.
+    Human,
+    /// One JSON document a line.
+    Json,
+}
+
+fn main() -> anyhow::Result<()> {
+    install_tls_provider();
+    let flags = Flags::parse();
+    log(&flags)?;
+    // Two threads: the work is waiting, and each thread keeps memory of its own.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let client = connect(flags.context.as_deref()).await?;
+        let shutdown = CancellationToken::new();
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let asked = shutdown.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            asked.cancel();
+        });
+        run(client, settings(flags)?, shutdown).await.context("rosey-operator")
+    })
+}
+
+fn settings(flags: Flags) -> anyhow::Result<Settings> {
+    let namespace = flags.namespace.or_else(own_namespace).unwrap_or_else(|| "rosey-system".into());
+    let mut platform = Platform {
+        default_object_labels: flags.default_object_labels.into_iter().collect::<BTreeMap<_, _>>(),
+        ..Platform::default()
+    };
+    if let Some(image) = flags.exporter_image {
+        platform.exporter_image = image;
+    }
+    if let Some(prefixes) = flags.exporter_image_prefixes {
+        platform.exporter_image_prefixes = prefixes;
+    }
+    let injector = if flags.no_injection {
+        None
+    } else {
+        Some(injector::Settings {
+            listen: flags.webhook_listen,
+            endpoint: match flags.webhook_url {
+                Some(url) => Endpoint::Url(url),
+                None => service(&namespace, &flags.webhook_service)?,
+            },
+            namespace: namespace.clone(),
+            secret_name: flags.webhook_secret,
+            cluster_role: flags.cluster_role,
+            lives: Lives::default(),
+        })
+    };
+    Ok(Settings {
+        listen: flags.listen,
+        concurrency: flags.concurrency,
+        namespace,
+        lease_name: flags.lease_name,
+        lease_duration: Duration::from_secs(flags.lease_duration),
+        identity: flags.identity.unwrap_or_else(random_identity),
+        platform,
+        injector,
+    })
+}
+
+fn service(namespace: &str, service: &str) -> anyhow::Result<Endpoint> {
+    let (name, port) = service.split_once(':').unwrap_or((service, "443"));
+    let port = port.parse().with_context(|| format!("--webhook-service: {port:?} is not a port"))?;
+    Ok(Endpoint::Service { namespace: namespace.into(), name: name.into(), port })
+}
+
+fn own_namespace() -> Option<String> {
+    let text = std::fs::read_to_string("/var/run/secrets/kubernetes.io/serviceaccount/namespace").ok()?;
+    Some(text.trim().to_owned()).filter(|namespace| !namespace.is_empty())
+}
+
+fn random_identity() -> String {
+    use std::hash::{BuildHasher, Hasher};
+    let chance = std::hash::RandomState::new().build_hasher().finish();
+    format!("rosey-operator-{}-{chance:016x}", std::process::id())
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.into(), value.into())),
+        _ => Err(format!("{text:?} is not of the form key=value")),
+    }
+}
+
+fn log(flags: &Flags) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&flags.log_level).context("--log-level")?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match flags.log_format {
+        LogFormat::Human => log.with_target(false).init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
+    Ok(())
+}

@@ -1,0 +1,342 @@
+//! Writes the objects of a plan: only what differs, only what is ours, and only while this replica leads.
+
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hasher};
+use std::time::Duration;
+
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
+use kube::core::Status;
+use kube::{Api, Client, Resource, ResourceExt};
+use serde_json::{Value, json};
+use tracing::{info, warn};
+
+use super::FIELD_MANAGER;
+use super::compare::{compare, was_ours};
+use super::key::Key;
+use super::leader::{Leadership, NotLeader};
+use super::metrics::Metrics;
+use super::owned::{Leftover, Owned, Standing, Written, parse_version};
+use crate::api::RoseyMonitor;
+use crate::plan::{Kind, Object, Plan};
+
+/// How long the API server may take for one request; a leader's claim never lasts longer than this after its last renewal.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Why the objects of a monitor are not all in place.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Somebody else's object has the name.
+    #[error("{} {name} exists and is not this monitor's; rename the monitor, or remove that object", kind_name(*.kind))]
+    NameTaken {
+        /// Kind of the object.
+        kind: Kind,
+        /// Its name.
+        name: String,
+    },
+    /// The object belongs to an older monitor of the same name; the garbage collector removes it.
+    #[error("{} {name} still belongs to a deleted monitor of this name; waiting for its removal", kind_name(*.kind))]
+    Leaving {
+        /// Kind of the object.
+        kind: Kind,
+        /// Its name.
+        name: String,
+    },
+    /// The API server does not serve a kind of prometheus-operator.
+    #[error("{} of prometheus-operator {} not installed; install its custom resource definitions",
+        .0.iter().map(|kind| kind_name(*kind)).collect::<Vec<_>>().join(", "), if .0.len() == 1 { "is" } else { "are" })]
+    Missing(BTreeSet<Kind>),
+    /// The API server refused a request, or did not answer.
+    #[error("{} {name} could not be {doing}: {source}", kind_name(*.kind))]
+    Request {
+        /// Kind of the object.
+        kind: Kind,
+        /// Its name.
+        name: String,
+        /// What was tried.
+        doing: &'static str,
+        /// What the client says.
+        source: Box<kube::Error>,
+    },
+    /// The API server did not answer in time.
+    #[error("{} {name} could not be {doing}: no answer within {} s", kind_name(*.kind), PATIENCE.as_secs())]
+    Timeout {
+        /// Kind of the object.
+        kind: Kind,
+        /// Its name.
+        name: String,
+        /// What was tried.
+        doing: &'static str,
+    },
+    /// Another replica may lead by now.
+    #[error(transparent)]
+    NotLeader(#[from] NotLeader),
+}
+
+impl Error {
+    /// Whether the API server has decided, so that the same request fails again.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::NameTaken { .. } | Self::Missing(_) => true,
+            Self::Request { source, .. } => matches!(&**source, kube::Error::Api(status)
+                if matches!(status.code, 400 | 403 | 413 | 422)),
+            Self::Leaving { .. } | Self::Timeout { .. } | Self::NotLeader(_) => false,
+        }
+    }
+}
+
+fn kind_name(kind: Kind) -> String {
+    kind.api_resource().kind
+}
+
+/// Writes for one monitor at a time.
+#[derive(Clone)]
+pub struct Applier<'a> {
+    /// Client of the API server.
+    pub client: &'a Client,
+    /// Asked before each write.
+    pub leadership: &'a Leadership,
+    /// What is known of the objects.
+    pub owned: &'a Owned,
+    /// Where writes are counted.
+    pub metrics: &'a Metrics,
+}
+
+impl Applier<'_> {
+    /// Brings the objects of the plan into the cluster and removes what the plan no longer has. Kinds that are `missing` in
+    /// the cluster are left out, and named in the error.
+    ///
+    /// # Errors
+    /// The first object that could not be written; those before it are in place.
+    pub async fn apply(&self, monitor: &RoseyMonitor, plan: &Plan, missing: &BTreeSet<Kind>) -> Result<(), Error> {
+        let mut absent = BTreeSet::new();
+        for object in &plan.objects {
+            if missing.contains(&object.kind) {
+                absent.insert(object.kind);
+                continue;
+            }
+            match self.place(monitor, object).await {
+                Err(Error::Request { kind, source, .. }) if kind_not_served(&source) => {
+                    absent.insert(kind);
+                }
+                placed => placed?,
+            }
+        }
+        self.prune(monitor, plan).await?;
+        if absent.is_empty() { Ok(()) } else { Err(Error::Missing(absent)) }
+    }
+
+    async fn place(&self, monitor: &RoseyMonitor, object: &Object) -> Result<(), Error> {
+        let key = Key::of(monitor);
+        let desired = with_owner(object, monitor);
+        let hash = hash(&desired);
+        let one = One { applier: self, key, object, desired, hash };
+        match self.owned.standing(&one.key, object.kind, &object.name, hash) {
+            Standing::Settled => return Ok(()),
+            Standing::Ours { uid } => match one.overwrite(&uid).await {
+                // Gone or recreated while nobody was looking: decide by what is there now.
+                Err(error) if conflict(&error).is_some() => {}
+                written => return written,
+            },
+            Standing::Unseen => match one.create().await {
+                Err(error) if conflict(&error).is_some() => {}
+                created => return created,
+            },
+            Standing::Unknown => {}
+        }
+        // An object may come or go between read and write; whoever does that all the time can wait for the next round.
+        for _ in 0..2 {
+            match one.settle(monitor).await {
+                Err(error) if conflict(&error).is_some() => {}
+                settled => return settled,
+            }
+        }
+        one.settle(monitor).await
+    }
+
+    async fn prune(&self, monitor: &RoseyMonitor, plan: &Plan) -> Result<(), Error> {
+        let planned: BTreeSet<_> = plan.objects.iter().map(|object| (object.kind, object.name.as_str())).collect();
+        let uid = monitor.uid().unwrap_or_default();
+        for Leftover { kind, name, uid, version } in self.owned.leftovers(&Key::of(monitor), &uid, &planned) {
+            let preconditions = Preconditions { uid: Some(uid.to_string()), resource_version: Some(version.to_string()) };
+            let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+            self.leadership.check()?;
+            let api = self.api(monitor.metadata.namespace.as_deref().unwrap_or_default(), kind);
+            match request(kind, &name, "removed", api.delete(&name, &parameters)).await {
+                Ok(_) => {
+                    self.metrics.wrote(kind, "delete");
+                    info!(kind = kind_name(kind), %name, "removed what is no longer planned");
+                }
+                Err(Error::Request { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.is_not_found()) => {}
+                // Touched since the watch last told of it: its event makes the monitor due again.
+                Err(error) if conflict(&error).is_some() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn api(&self, namespace: &str, kind: Kind) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), namespace, &kind.api_resource())
+    }
+}
+
+/// One object on its way into the cluster.
+struct One<'a> {
+    applier: &'a Applier<'a>,
+    key: Key,
+    object: &'a Object,
+    desired: Value,
+    hash: u64,
+}
+
+impl One<'_> {
+    fn api(&self) -> Api<DynamicObject> {
+        self.applier.api(&self.key.namespace, self.object.kind)
+    }
+
+    /// Reads the object and does what it needs.
+    async fn settle(&self, monitor: &RoseyMonitor) -> Result<(), Error> {
+        let (kind, name) = (self.object.kind, &self.object.name);
+        let Some(live) = request(kind, name, "read", self.api().get_opt(name)).await? else {
+            return self.create().await;
+        };
+        match belongs(&live, monitor) {
+            Belongs::Us => {}
+            Belongs::Predecessor => return Err(Error::Leaving { kind, name: name.clone() }),
+            Belongs::Others => return Err(Error::NameTaken { kind, name: name.clone() }),
+        }
+        let difference = compare(&self.desired, &live);
+        if !difference.differs {
+            self.remember(&live);
+            return Ok(());
+        }
+        self.overwrite(&live.uid().unwrap_or_default()).await?;
+        if difference.strays { self.sweep().await } else { Ok(()) }
+    }
+
+    /// Applies an object that must not exist yet: a version that no object has makes the API server refuse any other case,
+    /// so that an object of the same name which somebody creates right now stays untouched.
+    async fn create(&self) -> Result<(), Error> {
+        let mut desired = self.desired.clone();
+        desired["metadata"]["resourceVersion"] = json!("1");
+        self.write(&desired, PatchParams::apply(FIELD_MANAGER)).await
+    }
+
+    /// Applies over an object of ours, which has this uid.
+    async fn overwrite(&self, uid: &str) -> Result<(), Error> {
+        let mut desired = self.desired.clone();
+        desired["metadata"]["uid"] = json!(uid);
+        self.write(&desired, PatchParams::apply(FIELD_MANAGER).force()).await
+    }
+
+    async fn write(&self, desired: &Value, parameters: PatchParams) -> Result<(), Error> {
+        let (kind, name) = (self.object.kind, &self.object.name);
+        let (api, patch) = (self.api(), Patch::Apply(desired));
+        self.applier.leadership.check()?;
+        let written = request(kind, name, "applied", api.patch_metadata(name, &parameters, &patch)).await?;
+        self.applier.metrics.wrote(kind, "apply");
+        self.remember(&written);
+        Ok(())
+    }
+
+    /// Removes what somebody put into `spec` or `data` beside ours, which an apply leaves in place.
+    async fn sweep(&self) -> Result<(), Error> {
+        let (kind, name) = (self.object.kind, &self.object.name);
+        let Some(live) = request(kind, name, "read", self.api().get_opt(name)).await? else { return Ok(()) };
+        if !compare(&self.desired, &live).strays {
+            self.remember(&live);
+            return Ok(());
+        }
+        let part = if kind == Kind::ConfigMap { "data" } else { "spec" };
+        let operations: json_patch::Patch = serde_json::from_value(json!([
+            {"op": "test", "path": "/metadata/resourceVersion", "value": live.resource_version()},
+            {"op": "replace", "path": format!("/{part}"), "value": self.desired[part]},
+        ]))
+        .unwrap_or_default();
+        let (api, patch) = (self.api(), Patch::Json::<()>(operations));
+        let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+        self.applier.leadership.check()?;
+        let written = request(kind, name, "cleaned", api.patch_metadata(name, &parameters, &patch)).await?;
+        self.applier.metrics.wrote(kind, "patch");
+        warn!(kind = kind_name(kind), %name, "removed what somebody had added to it");
+        self.remember(&written);
+        Ok(())
+    }
+
+    fn remember(&self, object: &impl ResourceExt) {
+        let written = Written {
+            uid: object.uid().unwrap_or_default().into(),
+            version: parse_version(object.resource_version().as_deref()),
+            hash: self.hash,
+        };
+        self.applier.owned.record(&self.key, self.object.kind, &self.object.name, written);
+    }
+}
+
+/// To whom an object belongs that has the name of one of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Belongs {
+    Us,
+    /// A monitor of the same name that has been deleted.
+    Predecessor,
+    Others,
+}
+
+fn belongs(live: &DynamicObject, monitor: &RoseyMonitor) -> Belongs {
+    let controller = live.metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
+    match controller {
+        Some(owner) if Some(&owner.uid) == monitor.metadata.uid.as_ref() => Belongs::Us,
+        Some(owner) if owner.kind == "RoseyMonitor" && Some(&owner.name) == monitor.metadata.name.as_ref() => Belongs::Predecessor,
+        Some(_) => Belongs::Others,
+        // Stripped of its owner, or orphaned with an earlier monitor: the managed fields still say who made it.
+        None if was_ours(live) => Belongs::Us,
+        None => Belongs::Others,
+    }
+}
+
+fn with_owner(object: &Object, monitor: &RoseyMonitor) -> Value {
+    let mut desired = object.json.clone();
+    if let Some(owner) = monitor.controller_owner_ref(&()) {
+        desired["metadata"]["ownerReferences"] = json!([owner]);
+    }
+    desired
+}
+
+fn hash(value: &Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(value.to_string().as_bytes());
+    hasher.finish()
+}
+
+async fn request<T>(
+    kind: Kind,
+    name: &str,
+    doing: &'static str,
+    answer: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, Error> {
+    let name = || name.to_owned();
+    match tokio::time::timeout(PATIENCE, answer).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(source)) => Err(Error::Request { kind, name: name(), doing, source: Box::new(source) }),
+        Err(_) => Err(Error::Timeout { kind, name: name(), doing }),
+    }
+}
+
+fn conflict(error: &Error) -> Option<&Status> {
+    match error {
+        Error::Request { source, .. } => match &**source {
+            kube::Error::Api(status) if status.is_conflict() || status.is_already_exists() => Some(status),
+            // A JSON patch whose `test` failed.
+            kube::Error::Api(status) if status.code == 422 && status.message.contains("test") => Some(status),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The API server knows no such kind: its 404 then names no object and no namespace.
+fn kind_not_served(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status)
+        if status.code == 404 && status.details.as_ref().is_none_or(|details| details.name.is_empty()))
+}

@@ -1,0 +1,253 @@
+//! From a monitor that is due to a cluster that agrees with it.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use kube::Client;
+use kube::runtime::controller::{Action, Config, applier};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use super::apply::{self, Applier};
+use super::backoff::{Backoff, delay};
+use super::events::Announcer;
+use super::key::{Key, Queue};
+use super::landscape::Landscape;
+use super::leader::Leadership;
+use super::metrics::Metrics;
+use super::monitors::Monitors;
+use super::owned::Owned;
+use super::refusals::Refusals;
+use super::selection::{Home, Selection, selection};
+use super::sidecars::Pods;
+use super::status::{self, Applied, Observation, Reports};
+use crate::api::RoseyMonitor;
+use crate::plan::{Plan, Problems, plan};
+
+/// A failure that the API server may take back shows in the status only when it has come so often in a row.
+const PATIENT: u32 = 3;
+
+/// Everything that a reconcile works with.
+pub struct Context {
+    /// Client of the API server.
+    pub client: Client,
+    /// Whether this replica writes.
+    pub leadership: Leadership,
+    /// The monitors.
+    pub monitors: Monitors,
+    /// Which of them are due.
+    pub queue: Queue,
+    /// Their objects.
+    pub owned: Arc<Owned>,
+    /// Their pods.
+    pub pods: Pods,
+    /// What stands around them.
+    pub landscape: Landscape,
+    /// What prometheus-operator refused.
+    pub refusals: Refusals,
+    /// What was said of them.
+    pub reports: Reports,
+    /// Their failures.
+    pub backoff: Backoff,
+    /// Their Events.
+    pub announcer: Announcer,
+    /// The operator's metrics.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Context {
+    /// Forgets a monitor that is gone.
+    pub fn forget(&self, key: &Key) {
+        self.backoff.forget(key);
+        self.reports.forget(key);
+        self.metrics.planned(key, None);
+    }
+}
+
+/// Why a reconcile failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Its objects are not all in place.
+    #[error(transparent)]
+    Apply(#[from] apply::Error),
+    /// Its status is not written.
+    #[error(transparent)]
+    Status(#[from] status::Error),
+}
+
+impl Error {
+    /// What kind of failure it is, for a metric: few and fixed.
+    #[must_use]
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::Apply(apply::Error::NameTaken { .. }) => "name_taken",
+            Self::Apply(apply::Error::Leaving { .. }) => "leaving",
+            Self::Apply(apply::Error::Missing(_)) => "prometheus_operator_missing",
+            Self::Apply(apply::Error::Timeout { .. }) => "timeout",
+            Self::Apply(apply::Error::NotLeader(_)) | Self::Status(status::Error::NotLeader(_)) => "not_leader",
+            Self::Apply(error) if error.is_final() => "refused",
+            Self::Apply(_) => "apply",
+            Self::Status(_) => "status",
+        }
+    }
+
+    /// The longest wait before the next try. What others have to mend is looked at again soon: it costs a read or nothing.
+    fn cap(&self) -> Duration {
+        match self {
+            Self::Apply(apply::Error::Leaving { .. }) => Duration::from_secs(2),
+            Self::Apply(apply::Error::NameTaken { .. } | apply::Error::Missing(_)) => Duration::from_secs(15),
+            _ => Duration::from_secs(300),
+        }
+    }
+}
+
+/// Reconciles whenever this replica leads, until `shutdown`; what has begun by then is finished.
+pub async fn run(context: Arc<Context>, concurrency: u16, shutdown: CancellationToken) {
+    let mut leads = context.leadership.subscribe();
+    loop {
+        if shutdown.run_until_cancelled(leads.wait_for(|leads| *leads)).await.is_none_or(|leads| leads.is_err()) {
+            return;
+        }
+        let lost = async {
+            let _ = leads.wait_for(|leads| !*leads).await;
+        };
+        tokio::select! {
+            () = term(Arc::clone(&context), concurrency, shutdown.clone()) => return,
+            () = lost => warn!("this replica leads no longer"),
+        }
+        context.queue.close();
+    }
+}
+
+/// One time as a leader: every monitor once, and then whichever becomes due.
+async fn term(context: Arc<Context>, concurrency: u16, shutdown: CancellationToken) {
+    let mut due = context.queue.open();
+    context.owned.distrust();
+    context.reports.clear();
+    for monitor in context.monitors.store().state() {
+        context.queue.push(&Key::of(&monitor));
+    }
+    let queue = futures::stream::poll_fn(move |cx| due.poll_recv(cx)).map(|key| Ok::<_, Infallible>(key.reference()));
+    let config = Config::default().concurrency(concurrency.max(1));
+    let store = context.monitors.store();
+    let applied = applier(tracked, retry, Arc::clone(&context), store, queue.take_until(shutdown.cancelled_owned()), config);
+    applied
+        .for_each(|result| async move {
+            match result {
+                Ok((monitor, _)) => debug!(%monitor, "reconciled"),
+                Err(kube::runtime::controller::Error::ObjectNotFound(_) | kube::runtime::controller::Error::ReconcilerFailed(..)) => {}
+                Err(error) => error!(%error, "the controller failed"),
+            }
+        })
+        .await;
+}
+
+type Reconciled = Pin<Box<dyn Future<Output = Result<Action, Error>> + Send>>;
+
+/// A reconcile with its time and its outcome.
+fn tracked(monitor: Arc<RoseyMonitor>, context: Arc<Context>) -> Reconciled {
+    Box::pin(async move {
+        let started = Instant::now();
+        let result = reconcile(&monitor, &context).await;
+        context.metrics.reconciled(started.elapsed(), result.as_ref().err().map(Error::category));
+        if result.is_ok() {
+            context.backoff.forget(&Key::of(&monitor));
+        }
+        result
+    })
+}
+
+async fn reconcile(monitor: &RoseyMonitor, context: &Context) -> Result<Action, Error> {
+    if monitor.metadata.deletion_timestamp.is_some() {
+        return Ok(Action::await_change());
+    }
+    let platform = context.landscape.platform().borrow().clone();
+    let plan = plan(monitor, &platform);
+    let applied = apply(monitor, &plan, context).await;
+    let sidecars = context.pods.of(monitor, &platform);
+    report(monitor, &plan, &applied, sidecars, context).await?;
+    match applied {
+        Applied::Failed(error) => Err(error.into()),
+        Applied::Done | Applied::Paused | Applied::Invalid => Ok(Action::await_change()),
+    }
+}
+
+/// Applies the plan, unless there is none or the monitor is paused.
+async fn apply(monitor: &RoseyMonitor, plan: &Result<Plan, Problems>, context: &Context) -> Applied {
+    let key = Key::of(monitor);
+    let Ok(plan) = plan else {
+        return if monitor.spec.paused { Applied::Paused } else { Applied::Invalid };
+    };
+    context.metrics.planned(&key, Some(plan));
+    if monitor.spec.paused {
+        return Applied::Paused;
+    }
+    let applier = Applier {
+        client: &context.client,
+        leadership: &context.leadership,
+        owned: &context.owned,
+        metrics: &context.metrics,
+    };
+    match applier.apply(monitor, plan, &context.landscape.missing()).await {
+        Ok(()) => Applied::Done,
+        Err(error) => Applied::Failed(error),
+    }
+}
+
+/// Says what was observed, if it is not said already.
+async fn report(
+    monitor: &RoseyMonitor,
+    plan: &Result<Plan, Problems>,
+    applied: &Applied,
+    sidecars: super::sidecars::Sidecars,
+    context: &Context,
+) -> Result<(), Error> {
+    let key = Key::of(monitor);
+    if let Applied::Failed(error) = applied
+        && !error.is_final()
+        && (context.backoff.failures(&key) < PATIENT || matches!(error, apply::Error::NotLeader(_) | apply::Error::Leaving { .. }))
+    {
+        return Ok(());
+    }
+    let observation = Observation {
+        generation: monitor.metadata.generation,
+        plan: plan.as_ref(),
+        applied,
+        sidecars,
+        selection: plan.as_ref().ok().map(|plan| selected(monitor, plan, context)),
+        refused: plan.as_ref().map(|plan| context.refusals.of(&key, &plan.objects, &context.owned)).unwrap_or_default(),
+    };
+    let before = context.reports.standing(monitor);
+    let now = status::status(observation, &before, k8s_openapi::jiff::Timestamp::now());
+    if now == before {
+        return Ok(());
+    }
+    info!(monitor = %key, reason = now.reason, message = now.message, "reporting");
+    context.reports.write(&context.client, &context.leadership, monitor, now.clone()).await?;
+    context.metrics.wrote_status();
+    context.announcer.announce(monitor, &before, &now).await;
+    Ok(())
+}
+
+fn selected(monitor: &RoseyMonitor, plan: &Plan, context: &Context) -> Selection {
+    let namespace = monitor.metadata.namespace.as_deref().unwrap_or_default();
+    let labels = context.landscape.labels_of(namespace);
+    selection(&context.landscape.view(), Home { namespace, labels: labels.as_ref() }, &plan.objects)
+}
+
+/// When a monitor that failed is tried again.
+#[allow(clippy::needless_pass_by_value, reason = "the shape that kube asks for")]
+fn retry(monitor: Arc<RoseyMonitor>, error: &Error, context: Arc<Context>) -> Action {
+    if error.category() == "not_leader" {
+        return Action::await_change();
+    }
+    let key = Key::of(&monitor);
+    let failures = context.backoff.failed(&key);
+    let delay = delay(failures, error.cap());
+    warn!(monitor = %key, %error, failures, retry_in = ?delay, "reconcile failed");
+    Action::requeue(delay)
+}

@@ -1,0 +1,290 @@
+//! What stands around the monitors: prometheus-operator's definitions, its Prometheus and Alertmanager objects, the labels of
+//! the namespaces, and the platform that follows from them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apimachinery::pkg::version::Info;
+use kube::core::{ObjectMeta, PartialObjectMeta};
+use kube::runtime::watcher::Event;
+use tokio::sync::watch;
+
+use super::key::{Key, Queue};
+use super::monitors::Monitors;
+use crate::cluster::platform::{VERSION_ANNOTATION, discovered};
+use crate::cluster::stack::{Alertmanager, AlertmanagerSpec, Prometheus, PrometheusSpec};
+use crate::plan::{Kind, Platform};
+
+const GROUP: &str = ".monitoring.coreos.com";
+
+/// Namespace and name.
+pub type Place = (String, String);
+type Labels = BTreeMap<String, String>;
+
+/// Something that is watched, and may not be readable.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Access<T> {
+    /// Not read yet, or its kind does not exist.
+    #[default]
+    Absent,
+    /// The operator may not read it.
+    Refused,
+    /// As it was last seen.
+    Known(T),
+}
+
+/// Everything that decides about the condition Selected.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// All Prometheus objects.
+    pub prometheuses: Access<BTreeMap<Place, PrometheusSpec>>,
+    /// All Alertmanager objects.
+    pub alertmanagers: Access<BTreeMap<Place, AlertmanagerSpec>>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    view: Arc<View>,
+    namespaces: Access<HashMap<String, Labels>>,
+    /// Versions of prometheus-operator's definitions by plural name.
+    definitions: BTreeMap<String, Option<String>>,
+    prometheuses: BTreeMap<Place, PrometheusSpec>,
+    alertmanagers: BTreeMap<Place, AlertmanagerSpec>,
+    listed_namespaces: HashMap<String, Labels>,
+}
+
+/// What stands around the monitors.
+#[derive(Debug)]
+pub struct Landscape {
+    inner: Mutex<Inner>,
+    base: Platform,
+    server: Info,
+    monitors: Monitors,
+    queue: Queue,
+    platform: watch::Sender<Arc<Platform>>,
+    /// Plural names of prometheus-operator's kinds that are installed; `None` until that is known.
+    served: watch::Sender<Option<BTreeSet<String>>>,
+}
+
+impl Landscape {
+    /// Knows nothing but the operator's settings and the version of the API server.
+    #[must_use]
+    pub fn new(base: Platform, server: Info, monitors: Monitors, queue: Queue) -> Self {
+        let platform = watch::Sender::new(Arc::new(discovered(&base, &server, None, [].iter())));
+        Self { inner: Mutex::default(), base, server, monitors, queue, platform, served: watch::Sender::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Follows the platform.
+    #[must_use]
+    pub fn platform(&self) -> watch::Receiver<Arc<Platform>> {
+        self.platform.subscribe()
+    }
+
+    /// Follows which kinds of prometheus-operator are installed, by plural name.
+    #[must_use]
+    pub fn served(&self) -> watch::Receiver<Option<BTreeSet<String>>> {
+        self.served.subscribe()
+    }
+
+    /// The kinds of a plan that are not installed.
+    #[must_use]
+    pub fn missing(&self) -> BTreeSet<Kind> {
+        let served = self.served.borrow();
+        let Some(served) = &*served else { return BTreeSet::new() };
+        let absent = |kind: &Kind| *kind != Kind::ConfigMap && !served.contains(&kind.api_resource().plural);
+        Kind::ALL.into_iter().filter(absent).collect()
+    }
+
+    /// What decides about the condition Selected.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        Arc::clone(&self.lock().view)
+    }
+
+    /// The labels of a namespace; `None` if the operator may not read them.
+    #[must_use]
+    pub fn labels_of(&self, namespace: &str) -> Option<Labels> {
+        match &self.lock().namespaces {
+            Access::Known(namespaces) => Some(namespaces.get(namespace).cloned().unwrap_or_default()),
+            Access::Absent | Access::Refused => None,
+        }
+    }
+
+    /// Takes in what the watch of the definitions says; `None` means that it is refused, and everything counts as installed.
+    pub fn definitions(&self, event: Option<Event<PartialObjectMeta<CustomResourceDefinition>>>) {
+        let mut inner = self.lock();
+        let plural = |metadata: &ObjectMeta| metadata.name.as_deref()?.strip_suffix(GROUP).map(str::to_owned);
+        match event {
+            None => {
+                let all = ["podmonitors", "prometheusrules", "alertmanagerconfigs", "prometheuses", "alertmanagers"];
+                inner.definitions = all.into_iter().map(|plural| (plural.to_owned(), None)).collect();
+            }
+            Some(Event::Init) => {
+                inner.definitions.clear();
+                return;
+            }
+            Some(Event::InitApply(definition)) => {
+                inner.install(plural(&definition.metadata), &definition.metadata);
+                return;
+            }
+            Some(Event::Apply(definition)) => inner.install(plural(&definition.metadata), &definition.metadata),
+            Some(Event::Delete(definition)) => {
+                if let Some(plural) = plural(&definition.metadata) {
+                    inner.definitions.remove(&plural);
+                }
+            }
+            Some(Event::InitDone) => {}
+        }
+        let served: BTreeSet<String> = inner.definitions.keys().cloned().collect();
+        let changed = self.served.send_if_modified(|now| {
+            let changed = now.as_ref() != Some(&served);
+            *now = Some(served);
+            changed
+        });
+        self.settle(inner, changed);
+    }
+
+    /// Takes in what the watch of the Prometheus objects says; `None` means that it is refused.
+    pub fn prometheuses(&self, event: Option<Event<Prometheus>>) {
+        let mut inner = self.lock();
+        let access = take(&mut inner.prometheuses, event, |object| (object.metadata, object.spec));
+        let Some(access) = access else { return };
+        let changed = inner.view.prometheuses != access;
+        if changed {
+            Arc::make_mut(&mut inner.view).prometheuses = access;
+        }
+        self.settle(inner, changed);
+    }
+
+    /// Takes in what the watch of the Alertmanager objects says; `None` means that it is refused.
+    pub fn alertmanagers(&self, event: Option<Event<Alertmanager>>) {
+        let mut inner = self.lock();
+        let access = take(&mut inner.alertmanagers, event, |object| (object.metadata, object.spec));
+        let Some(access) = access else { return };
+        let changed = inner.view.alertmanagers != access;
+        if changed {
+            Arc::make_mut(&mut inner.view).alertmanagers = access;
+        }
+        self.settle(inner, changed);
+    }
+
+    /// The kind with this plural name is no longer installed.
+    pub fn kind_gone(&self, plural: &str) {
+        let mut inner = self.lock();
+        let view = Arc::make_mut(&mut inner.view);
+        match plural {
+            "prometheuses" => view.prometheuses = Access::Absent,
+            "alertmanagers" => view.alertmanagers = Access::Absent,
+            _ => return,
+        }
+        self.settle(inner, true);
+    }
+
+    /// Takes in what the watch of the namespaces says; `None` means that it is refused.
+    pub fn namespaces(&self, event: Option<Event<PartialObjectMeta<Namespace>>>) {
+        let mut inner = self.lock();
+        let entry = |namespace: PartialObjectMeta<Namespace>| {
+            (namespace.metadata.name.unwrap_or_default(), namespace.metadata.labels.unwrap_or_default())
+        };
+        match event {
+            None => inner.namespaces = Access::Refused,
+            Some(Event::Init) => inner.listed_namespaces.clear(),
+            Some(Event::InitApply(namespace)) => {
+                let (name, labels) = entry(namespace);
+                inner.listed_namespaces.insert(name, labels);
+            }
+            Some(Event::InitDone) => {
+                let listed = std::mem::take(&mut inner.listed_namespaces);
+                let before = std::mem::replace(&mut inner.namespaces, Access::Known(listed.clone()));
+                drop(inner);
+                let before = if let Access::Known(before) = before { before } else { HashMap::new() };
+                for (name, _) in listed.iter().filter(|(name, labels)| before.get(*name) != Some(labels)) {
+                    self.push_namespace(name);
+                }
+            }
+            Some(Event::Apply(namespace)) => {
+                let (name, labels) = entry(namespace);
+                if let Access::Known(namespaces) = &mut inner.namespaces {
+                    let before = namespaces.insert(name.clone(), labels.clone());
+                    drop(inner);
+                    if before.as_ref() != Some(&labels) {
+                        self.push_namespace(&name);
+                    }
+                }
+            }
+            Some(Event::Delete(namespace)) => {
+                if let Access::Known(namespaces) = &mut inner.namespaces {
+                    namespaces.remove(&entry(namespace).0);
+                }
+            }
+        }
+    }
+
+    /// Publishes the platform, and makes every monitor due if anything `changed`.
+    fn settle(&self, inner: MutexGuard<'_, Inner>, changed: bool) {
+        let version = inner.definitions.values().flatten().next().map(String::as_str);
+        let platform = discovered(&self.base, &self.server, version, inner.alertmanagers.values());
+        drop(inner);
+        let renewed = self.platform.send_if_modified(|now| {
+            let renewed = **now != platform;
+            if renewed {
+                *now = Arc::new(platform);
+            }
+            renewed
+        });
+        if changed || renewed {
+            for monitor in self.monitors.store().state() {
+                self.queue.push(&Key::of(&monitor));
+            }
+        }
+    }
+
+    fn push_namespace(&self, namespace: &str) {
+        self.monitors.each_in(namespace, |monitor| self.queue.push(&Key::of(monitor)));
+    }
+}
+
+impl Inner {
+    fn install(&mut self, plural: Option<String>, metadata: &ObjectMeta) {
+        if let Some(plural) = plural {
+            let version = metadata.annotations.as_ref().and_then(|annotations| annotations.get(VERSION_ANNOTATION));
+            self.definitions.insert(plural, version.cloned());
+        }
+    }
+}
+
+/// Takes an event into `all`; answers what is now known, or `None` in the middle of a relist.
+fn take<K, S: Clone>(
+    all: &mut BTreeMap<Place, S>,
+    event: Option<Event<K>>,
+    open: impl Fn(K) -> (ObjectMeta, S),
+) -> Option<Access<BTreeMap<Place, S>>> {
+    let place = |metadata: ObjectMeta| (metadata.namespace.unwrap_or_default(), metadata.name.unwrap_or_default());
+    match event {
+        None => return Some(Access::Refused),
+        Some(Event::Init) => {
+            all.clear();
+            return None;
+        }
+        Some(Event::InitApply(object)) => {
+            let (metadata, spec) = open(object);
+            all.insert(place(metadata), spec);
+            return None;
+        }
+        Some(Event::Apply(object)) => {
+            let (metadata, spec) = open(object);
+            all.insert(place(metadata), spec);
+        }
+        Some(Event::Delete(object)) => {
+            all.remove(&place(open(object).0));
+        }
+        Some(Event::InitDone) => {}
+    }
+    Some(Access::Known(all.clone()))
+}

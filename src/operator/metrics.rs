@@ -1,0 +1,148 @@
+//! What the operator tells Prometheus about itself, and about the deployments of the bots.
+//!
+//! The series of the monitors carry the labels `namespace` and `rosey_monitor` of the monitor they speak of, not of the
+//! operator: whoever scrapes them sets `honorLabels: true`. Only the leader has them, so that nothing counts twice.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+
+use super::key::Key;
+use super::leader::Leadership;
+use super::monitors::Monitors;
+use crate::plan::{Kind, Plan};
+
+mod fleet;
+
+use fleet::Fleet;
+
+/// The operator's metrics.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    reconciles: IntCounterVec,
+    durations: Histogram,
+    errors: IntCounterVec,
+    writes: IntCounterVec,
+    receivers: IntGauge,
+    receivers_of: Mutex<HashMap<Key, i64>>,
+}
+
+impl Metrics {
+    /// Registers everything but what speaks of the monitors.
+    ///
+    /// # Errors
+    /// A name is taken or malformed.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, prometheus::Error>(counter)
+        };
+        let reconciles = counter("rosey_operator_reconciles_total", "Reconciles of monitors by outcome.", &["outcome"])?;
+        let errors = counter("rosey_operator_errors_total", "What went wrong, by category.", &["category"])?;
+        let writes = counter("rosey_operator_writes_total", "Objects that were written, by kind and verb.", &["kind", "verb"])?;
+        let durations = HistogramOpts::new("rosey_operator_reconcile_duration_seconds", "How long reconciles took, in seconds.")
+            .buckets(vec![0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]);
+        let durations = Histogram::with_opts(durations)?;
+        registry.register(Box::new(durations.clone()))?;
+        let receivers = IntGauge::new(
+            "rosey_operator_receivers",
+            "Receivers that all monitors render. prometheus-operator puts them into one Secret of at most 1 MiB, which ends near 12500.",
+        )?;
+        registry.register(Box::new(receivers.clone()))?;
+        for outcome in ["success", "error"] {
+            reconciles.with_label_values(&[outcome]);
+        }
+        Ok(Self { registry, reconciles, durations, errors, writes, receivers, receivers_of: Mutex::default() })
+    }
+
+    /// Registers what speaks of the monitors.
+    ///
+    /// # Errors
+    /// A name is taken.
+    pub fn watch(&self, monitors: Monitors, leadership: Leadership) -> Result<(), prometheus::Error> {
+        self.registry.register(Box::new(Fleet::new(monitors, leadership)?))
+    }
+
+    /// Where others register theirs.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Everything in the text format.
+    ///
+    /// # Errors
+    /// A collector made something that can't be written.
+    pub fn text(&self) -> Result<String, prometheus::Error> {
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+
+    /// An object was written.
+    pub fn wrote(&self, kind: Kind, verb: &str) {
+        self.writes.with_label_values(&[kind.api_resource().kind.as_str(), verb]).inc();
+    }
+
+    /// A status was written.
+    pub fn wrote_status(&self) {
+        self.writes.with_label_values(&["RoseyMonitor", "status"]).inc();
+    }
+
+    /// Something went wrong. The categories are few and fixed.
+    pub fn failed(&self, category: &str) {
+        self.errors.with_label_values(&[category]).inc();
+    }
+
+    /// A reconcile ended.
+    pub fn reconciled(&self, took: Duration, failure: Option<&str>) {
+        self.durations.observe(took.as_secs_f64());
+        self.reconciles.with_label_values(&[if failure.is_some() { "error" } else { "success" }]).inc();
+        if let Some(category) = failure {
+            self.failed(category);
+        }
+    }
+
+    /// Counts the receivers of a monitor; `None` when it is gone.
+    pub fn planned(&self, key: &Key, plan: Option<&Plan>) {
+        let mut of = self.receivers_of.lock().unwrap_or_else(PoisonError::into_inner);
+        match plan {
+            Some(plan) => {
+                let routes = plan.objects.iter().filter(|object| object.kind == Kind::AlertmanagerConfig);
+                let receivers: usize = routes.filter_map(|object| Some(object.json["spec"]["receivers"].as_array()?.len())).sum();
+                of.insert(key.clone(), i64::try_from(receivers).unwrap_or(i64::MAX));
+            }
+            None => {
+                of.remove(key);
+            }
+        }
+        self.receivers.set(of.values().sum());
+    }
+}
+
+/// A family made by hand.
+struct Family {
+    desc: Desc,
+    kind: prometheus::proto::MetricType,
+}
+
+impl Family {
+    fn new(name: &str, help: &str, kind: prometheus::proto::MetricType, labels: &[&str]) -> Result<Self, prometheus::Error> {
+        let labels = labels.iter().map(ToString::to_string).collect();
+        Ok(Self { desc: Desc::new(name.into(), help.into(), labels, HashMap::new())?, kind })
+    }
+
+    fn of(&self, metrics: Vec<prometheus::proto::Metric>) -> MetricFamily {
+        let mut family = MetricFamily::default();
+        family.set_name(self.desc.fq_name.clone());
+        family.set_help(self.desc.help.clone());
+        family.set_field_type(self.kind);
+        family.set_metric(metrics);
+        family
+    }
+}

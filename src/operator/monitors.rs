@@ -1,0 +1,187 @@
+//! The monitors of the cluster, as the last watch event left them.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::{self, Store, store::Writer};
+use kube::runtime::watcher::Event;
+use kube::{Resource, ResourceExt};
+use tracing::error;
+
+use super::key::{Key, Queue};
+use super::metrics::Metrics;
+use super::owned::Owned;
+use crate::api::RoseyMonitor;
+
+/// All monitors, readable from everywhere.
+#[derive(Clone, Debug)]
+pub struct Monitors {
+    store: Store<RoseyMonitor>,
+    /// Names by namespace.
+    names: Arc<RwLock<HashMap<String, BTreeSet<String>>>>,
+}
+
+/// The monitors, and what fills them.
+#[must_use]
+pub fn pair() -> (Monitors, Writer<RoseyMonitor>) {
+    let (store, writer) = reflector::store();
+    (Monitors { store, names: Arc::default() }, writer)
+}
+
+impl Monitors {
+    /// The cache itself.
+    #[must_use]
+    pub fn store(&self) -> Store<RoseyMonitor> {
+        self.store.clone()
+    }
+
+    /// A monitor, if there is one.
+    #[must_use]
+    pub fn get(&self, key: &Key) -> Option<Arc<RoseyMonitor>> {
+        self.store.get(&key.reference())
+    }
+
+    /// Visits each monitor of a namespace.
+    pub fn each_in(&self, namespace: &str, mut visit: impl FnMut(&RoseyMonitor)) {
+        let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
+        for name in names.get(namespace).into_iter().flatten() {
+            if let Some(monitor) = self.get(&Key::new(namespace, name)) {
+                visit(&monitor);
+            }
+        }
+    }
+
+    /// Finds a monitor by its namespace from now on.
+    pub fn index(&self, monitor: &RoseyMonitor) {
+        let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
+        names.entry(monitor.namespace().unwrap_or_default()).or_default().insert(monitor.name_any());
+    }
+
+    fn forget(&self, key: &Key) {
+        let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(of) = names.get_mut(&*key.namespace) {
+            of.remove(&*key.name);
+            if of.is_empty() {
+                names.remove(&*key.namespace);
+            }
+        }
+    }
+}
+
+/// Takes in what the watch of the monitors says, and tells who has to know.
+pub struct Feed {
+    /// What is filled.
+    pub monitors: Monitors,
+    /// What fills it.
+    pub writer: Writer<RoseyMonitor>,
+    /// Told which monitors exist.
+    pub owned: Arc<Owned>,
+    /// Told which monitors are due.
+    pub queue: Queue,
+    /// Told of monitors that can't be read.
+    pub metrics: Arc<Metrics>,
+    /// Told of monitors that are gone.
+    pub gone: Box<dyn Fn(&Key) + Send>,
+    /// Monitors that the relist in progress has shown.
+    pub listed: BTreeSet<Key>,
+}
+
+impl Feed {
+    /// Takes in one event.
+    pub fn observe(&mut self, event: Event<DeserializeGuard<RoseyMonitor>>) {
+        match event {
+            Event::Init => {
+                self.listed.clear();
+                self.writer.apply_watcher_event(&Event::Init);
+            }
+            Event::InitApply(guard) => {
+                let key = key(&guard);
+                // Listed, readable or not: a monitor that can't be read keeps its objects.
+                self.listed.insert(key.clone());
+                match self.read(guard) {
+                    Some(monitor) => self.writer.apply_watcher_event(&Event::InitApply(monitor)),
+                    None => {
+                        if let Some(last) = self.monitors.get(&key) {
+                            self.writer.apply_watcher_event(&Event::InitApply((*last).clone()));
+                        }
+                    }
+                }
+            }
+            Event::InitDone => {
+                let before: Vec<_> = self.monitors.store.state();
+                self.writer.apply_watcher_event(&Event::InitDone);
+                for old in &before {
+                    let key = Key::of(old);
+                    if !self.listed.contains(&key) {
+                        self.depart(&key);
+                    }
+                }
+                let before: HashMap<_, _> = before.iter().map(|old| (Key::of(old), signature(old))).collect();
+                for monitor in self.monitors.store.state() {
+                    self.arrive(&monitor, before.get(&Key::of(&monitor)));
+                }
+                self.listed.clear();
+            }
+            Event::Apply(guard) => {
+                if let Some(monitor) = self.read(guard) {
+                    let before = self.monitors.get(&Key::of(&monitor)).map(|old| signature(&old));
+                    self.writer.apply_watcher_event(&Event::Apply(monitor.clone()));
+                    self.arrive(&monitor, before.as_ref());
+                }
+            }
+            Event::Delete(guard) => {
+                let key = key(&guard);
+                if let Some(last) = self.monitors.get(&key) {
+                    self.writer.apply_watcher_event(&Event::Delete((*last).clone()));
+                }
+                self.depart(&key);
+            }
+        }
+    }
+
+    fn read(&self, guard: DeserializeGuard<RoseyMonitor>) -> Option<RoseyMonitor> {
+        match guard.0 {
+            Ok(mut monitor) => {
+                monitor.metadata.managed_fields = None;
+                if let Some(annotations) = &mut monitor.metadata.annotations {
+                    annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+                }
+                Some(monitor)
+            }
+            Err(invalid) => {
+                let (namespace, name) = (invalid.metadata.namespace.as_deref(), invalid.metadata.name.as_deref());
+                error!(namespace, name, error = invalid.error, "a monitor can't be read; its objects stay as they are");
+                self.metrics.failed("unreadable");
+                None
+            }
+        }
+    }
+
+    fn arrive(&self, monitor: &RoseyMonitor, before: Option<&Signature>) {
+        let key = Key::of(monitor);
+        self.monitors.index(monitor);
+        self.owned.monitor_exists(&key);
+        if before != Some(&signature(monitor)) {
+            self.queue.push(&key);
+        }
+    }
+
+    fn depart(&self, key: &Key) {
+        self.monitors.forget(key);
+        self.owned.monitor_gone(key);
+        (self.gone)(key);
+    }
+}
+
+/// What makes a monitor due when it changes: who it is, what it asks for, and whether somebody wiped its status.
+type Signature = (Option<String>, Option<i64>, bool);
+
+fn signature(monitor: &RoseyMonitor) -> Signature {
+    let told = monitor.status.as_ref().is_some_and(|status| !status.conditions.is_empty());
+    (monitor.metadata.uid.clone(), monitor.metadata.generation, told)
+}
+
+fn key(guard: &DeserializeGuard<RoseyMonitor>) -> Key {
+    Key::new(guard.meta().namespace.as_deref().unwrap_or_default(), guard.meta().name.as_deref().unwrap_or_default())
+}

@@ -1,0 +1,151 @@
+//! Which watches there are, and which cache each one fills.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Namespace, Pod as FullPod};
+use k8s_openapi::api::events::v1::Event as ClusterEvent;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::DynamicObject;
+use kube::core::{ApiResource, DeserializeGuard, PartialObjectMeta};
+use kube::runtime::watcher;
+use kube::{Api, Client};
+use tokio::task::JoinSet;
+
+use super::Error;
+use super::caches::{Caches, follow, paged, while_served};
+use super::controller::Context;
+use super::monitors::Feed;
+use super::refusals;
+use super::sidecars::Pod;
+use crate::api::RoseyMonitor;
+use crate::cluster::stack::{self, Alertmanager, Prometheus};
+use crate::plan::{Kind, MANAGED_BY, MANAGED_BY_LABEL};
+
+/// Name of what the injector fills: it serves with a certificate.
+pub const WEBHOOKS: &str = "webhooks";
+/// Names of all caches.
+pub const CACHES: [&str; 11] = [
+    "definitions",
+    "roseymonitors",
+    "pods",
+    "namespaces",
+    "events",
+    "configmaps",
+    "podmonitors",
+    "prometheusrules",
+    "alertmanagerconfigs",
+    "prometheuses",
+    "alertmanagers",
+];
+/// Everything that readiness waits for.
+pub const NAMES: [&str; 12] = [
+    CACHES[0], CACHES[1], CACHES[2], CACHES[3], CACHES[4], CACHES[5], CACHES[6], CACHES[7], CACHES[8], CACHES[9], CACHES[10], WEBHOOKS,
+];
+
+/// Starts every watch.
+pub fn start(parts: &mut JoinSet<Result<(), Error>>, context: &Arc<Context>, feed: Feed, caches: &Caches) {
+    let all = Watches { client: context.client.clone(), context: Arc::clone(context), caches: caches.clone() };
+    let forever = |parts: &mut JoinSet<Result<(), Error>>, name: &'static str, watch: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
+        parts.spawn(async move {
+            watch.await;
+            Err(Error::Ended(name))
+        });
+    };
+    forever(parts, CACHES[0], Box::pin(all.clone().definitions()));
+    forever(parts, CACHES[1], Box::pin(all.clone().monitors(feed)));
+    forever(parts, CACHES[2], Box::pin(all.clone().pods()));
+    forever(parts, CACHES[3], Box::pin(all.clone().namespaces()));
+    forever(parts, CACHES[4], Box::pin(all.clone().events()));
+    forever(parts, CACHES[5], Box::pin(all.clone().owned(Kind::ConfigMap, CACHES[5])));
+    for (kind, name) in [(Kind::PodMonitor, CACHES[6]), (Kind::PrometheusRule, CACHES[7]), (Kind::AlertmanagerConfig, CACHES[8])] {
+        let all = all.clone();
+        let served = context.landscape.served();
+        forever(parts, name, Box::pin(async move {
+            let gone = || all.context.owned.kind_gone(kind);
+            while_served(name, name, all.caches.clone(), served, || all.clone().owned(kind, name), gone).await;
+        }));
+    }
+    for name in [CACHES[9], CACHES[10]] {
+        let all = all.clone();
+        let served = context.landscape.served();
+        forever(parts, name, Box::pin(async move {
+            let gone = || all.context.landscape.kind_gone(name);
+            while_served(name, name, all.caches.clone(), served, || all.clone().consumers(name), gone).await;
+        }));
+    }
+}
+
+#[derive(Clone)]
+struct Watches {
+    client: Client,
+    context: Arc<Context>,
+    caches: Caches,
+}
+
+impl Watches {
+    async fn definitions(self) {
+        let api: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(self.client);
+        // Definitions carry managed fields as large as their schemas.
+        let stream = watcher(api, paged().page_size(20));
+        follow(CACHES[0], true, self.caches, stream, |event| self.context.landscape.definitions(event)).await;
+    }
+
+    async fn monitors(self, mut feed: Feed) {
+        let api: Api<DeserializeGuard<RoseyMonitor>> = Api::all(self.client);
+        let take = |event| {
+            if let Some(event) = event {
+                feed.observe(event);
+            }
+        };
+        follow(CACHES[1], false, self.caches, watcher(api, paged()), take).await;
+    }
+
+    async fn pods(self) {
+        let api: Api<Pod> = Api::all_with(self.client, &ApiResource::erase::<FullPod>(&()));
+        let take = |event| {
+            if let Some(event) = event {
+                self.context.pods.observe(event);
+            }
+        };
+        follow(CACHES[2], false, self.caches, watcher(api, paged()), take).await;
+    }
+
+    async fn namespaces(self) {
+        let api: Api<PartialObjectMeta<Namespace>> = Api::all(self.client);
+        let stream = watcher(api, paged());
+        follow(CACHES[3], true, self.caches, stream, |event| self.context.landscape.namespaces(event)).await;
+    }
+
+    async fn events(self) {
+        let api: Api<ClusterEvent> = Api::all(self.client);
+        let take = |event| {
+            if let Some(event) = event {
+                self.context.refusals.observe(event);
+            }
+        };
+        follow(CACHES[4], true, self.caches, watcher(api, paged().fields(refusals::FIELDS)), take).await;
+    }
+
+    async fn owned(self, kind: Kind, name: &'static str) {
+        let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(self.client, &kind.api_resource());
+        let stream = watcher(api, paged().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}")));
+        let take = |event| {
+            if let Some(event) = event {
+                self.context.owned.observe(kind, event);
+            }
+        };
+        follow(name, false, self.caches, stream, take).await;
+    }
+
+    async fn consumers(self, name: &'static str) {
+        if name == CACHES[9] {
+            let api: Api<Prometheus> = Api::all_with(self.client, &stack::kind("Prometheus", name));
+            let take = |event| self.context.landscape.prometheuses(event);
+            follow(name, true, self.caches, watcher(api, paged()), take).await;
+        } else {
+            let api: Api<Alertmanager> = Api::all_with(self.client, &stack::kind("Alertmanager", name));
+            let take = |event| self.context.landscape.alertmanagers(event);
+            follow(name, true, self.caches, watcher(api, paged()), take).await;
+        }
+    }
+}
