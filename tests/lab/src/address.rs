@@ -17,10 +17,7 @@ pub(crate) struct Network {
 
 impl Network {
     pub(crate) fn claim() -> Result<Self> {
-        let seed = std::process::id()
-            ^ std::time::UNIX_EPOCH
-                .elapsed()
-                .map_or(0, |time| time.subsec_nanos() / 1000);
+        let seed = std::process::id() ^ std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.subsec_micros());
         for attempt in 0..240_u32 {
             // 127.0.x.y and the first few are left to whatever else runs on the machine.
             let second = u8::try_from(10 + (seed.wrapping_add(attempt)) % 240).context("a network number below 250")?;

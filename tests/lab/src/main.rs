@@ -53,17 +53,14 @@ fn image(text: &str) -> Result<(String, String), String> {
 
 #[tokio::main]
 async fn main() -> Result<()> {
+    // The client logs every attempt to reach an API server that is still starting.
+    let quiet = || "warn,kube_client=off".into();
     tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| quiet()))
         .with_writer(std::io::stderr)
         .init();
     let (without_stack, image, user, audit_bodies) = match Arguments::parse().command {
-        Subcommands::Up {
-            without_stack,
-            image,
-            user,
-            audit_bodies,
-        } => (without_stack, image, user, audit_bodies),
+        Subcommands::Up { without_stack, image, user, audit_bodies } => (without_stack, image, user, audit_bodies),
         Subcommands::Demo { keep } => return demo::run(keep).await,
     };
     let mut builder = Lab::builder();

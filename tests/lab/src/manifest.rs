@@ -1,6 +1,7 @@
 //! Manifests: YAML of any kinds, applied as `kubectl apply --server-side` does.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -69,14 +70,45 @@ impl Manifests {
             .as_ref()
             .is_some_and(|types| types.kind == "CustomResourceDefinition")
         {
-            wait::until(
-                wait::PATIENCE,
-                &format!("definition {name} to be established"),
-                async || Ok(has_condition(&api.get(&name).await?, "Established")),
-            )
-            .await?;
+            established(&api, &name).await?;
         }
         Ok(applied)
+    }
+
+    /// Creates the definitions in these files, named `<group>_<plural>.yaml`, and waits until they are served; what exists
+    /// stays as it is.
+    pub(crate) async fn define(&self, files: &[PathBuf]) -> Result<()> {
+        futures::future::try_join_all(files.iter().map(|file| self.create_definition(file))).await?;
+        let names = files
+            .iter()
+            .filter_map(|file| file.file_stem()?.to_str()?.split_once('_'));
+        let mut missing: BTreeSet<(&str, &str)> = names.collect();
+        // Discovery is small; the definitions themselves are half a megabyte each, too much to be asked for again and again.
+        wait::until(wait::PATIENCE, "the new kinds to be served", async || {
+            let groups: BTreeSet<&str> = missing.iter().map(|(group, _)| *group).collect();
+            for name in groups {
+                let group = kube::discovery::group(&self.client, name).await?;
+                let served = group.versions().flat_map(|version| group.versioned_resources(version));
+                let plurals: BTreeSet<String> = served.map(|(resource, _)| resource.plural).collect();
+                missing.retain(|(group, plural)| *group != name || !plurals.contains(*plural));
+            }
+            Ok(missing.is_empty())
+        })
+        .await
+    }
+
+    /// The text goes to the API server as it is: reading these 4 MB of YAML here would take longer than all the rest.
+    async fn create_definition(&self, file: &Path) -> Result<()> {
+        let request =
+            axum::http::Request::post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions?fieldManager=lab")
+                .header("Content-Type", "application/yaml")
+                .body(std::fs::read(file).with_context(|| format!("read {}", file.display()))?)?;
+        match self.client.request_text(request).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            Err(error) => return Err(error).with_context(|| format!("create the definition in {}", file.display())),
+        }
+        Ok(())
     }
 
     pub(crate) async fn delete(&self, object: &Value, namespace: &str) -> Result<()> {
@@ -133,6 +165,14 @@ impl Manifests {
         )
         .await
     }
+}
+
+async fn established(definitions: &Api<DynamicObject>, name: &str) -> Result<()> {
+    let what = format!("definition {name} to be established");
+    wait::until(wait::PATIENCE, &what, async || {
+        Ok(has_condition(&definitions.get(name).await?, "Established"))
+    })
+    .await
 }
 
 fn is_not_found(status: &Status) -> bool {

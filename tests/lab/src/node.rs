@@ -24,6 +24,7 @@ mod container;
 mod environment;
 pub(crate) mod image;
 mod pod;
+mod probe;
 mod status;
 mod volumes;
 
@@ -46,7 +47,7 @@ pub(crate) struct Ground {
     pub(crate) back_off: Duration,
 }
 
-/// The ConfigMaps and Secrets of the cluster, always up to date.
+/// The `ConfigMap`s and Secrets of the cluster, always up to date.
 pub(crate) struct Objects {
     config_maps: Store<ConfigMap>,
     secrets: Store<Secret>,
@@ -109,17 +110,17 @@ pub(crate) async fn start(start: Start) -> Result<()> {
     } = start;
     register(&client, network.host()).await?;
 
-    let (changes, changed) = watch::channel(());
+    let (tell, changed) = watch::channel(());
     let (config_maps, writer) = reflector::store();
     let stream = watcher(Api::all(client.clone()), watcher::Config::default())
         .default_backoff()
         .reflect(writer);
-    tasks.spawn(drain(stream, changes.clone()));
+    tasks.spawn(drain(stream, tell.clone()));
     let (secrets, writer) = reflector::store();
     let stream = watcher(Api::all(client.clone()), watcher::Config::default())
         .default_backoff()
         .reflect(writer);
-    tasks.spawn(drain(stream, changes));
+    tasks.spawn(drain(stream, tell));
     config_maps.wait_until_ready().await?;
     secrets.wait_until_ready().await?;
 

@@ -25,7 +25,7 @@ while read -r op id; do
     quit) exit 0 ;;
   esac
 done
-for id in $(set | sed -n 's/^group_\([0-9][0-9]*\)=.*/\1/p'); do kill -KILL -- "-$id" 2>/dev/null; done
+for id in $(set | sed -n 's/^group_\([0-9][0-9]*\)=.*/\1/p'); do kill -s KILL -- "-$id" 2>/dev/null; done
 [ -z "$1" ] || { sleep 0.2; rm -rf -- "$1"; }
 "#;
 

@@ -108,17 +108,15 @@ impl<T: Notification> Inbox<T> {
                 }
             }
         };
-        match tokio::time::timeout(deadline, search).await {
-            Ok(found) => Ok(found),
-            Err(_) => {
-                wait::note_failure();
-                bail!(
-                    "waited {deadline:?} for {what} at {}, in vain; {}",
-                    self.name(),
-                    self.so_far()
-                )
-            }
+        if let Ok(found) = tokio::time::timeout(deadline, search).await {
+            return Ok(found);
         }
+        wait::note_failure();
+        bail!(
+            "waited {deadline:?} for {what} at {}, in vain; {}",
+            self.name(),
+            self.so_far()
+        )
     }
 
     /// Passes if nothing arrives for the whole of `time`, counted from now. What came before does not matter.
@@ -130,13 +128,11 @@ impl<T: Notification> Inbox<T> {
         let mut arrivals = self.messages.subscribe();
         let noise =
             arrivals.wait_for(|messages| messages.iter().filter(|(_, message)| self.wants(message)).count() > before);
-        match tokio::time::timeout(time, noise).await {
-            Err(_) => Ok(()),
-            Ok(_) => {
-                wait::note_failure();
-                bail!("{} was to stay silent for {time:?}; {}", self.name(), self.so_far())
-            }
+        if tokio::time::timeout(time, noise).await.is_err() {
+            return Ok(());
         }
+        wait::note_failure();
+        bail!("{} was to stay silent for {time:?}; {}", self.name(), self.so_far())
     }
 
     /// Marks everything so far as seen, so that `next` waits for something new.

@@ -52,12 +52,13 @@ async fn the_audit_log_tells_who_wrote_what_since_a_mark() -> Result<()> {
         .user_in("writer", &["system:masters"])
         .start()
         .await?;
-    let writer = lab.kubeconfig_of("writer")?;
-    lab.kubectl_with(&writer, &["create", "namespace", "before"]).await?;
+    let kubeconfig = lab.kubeconfig_of("writer")?;
+    lab.kubectl_with(&kubeconfig, &["create", "namespace", "before"])
+        .await?;
 
     let mark = lab.audit().mark().await?;
-    lab.kubectl_with(&writer, &["create", "namespace", "after"]).await?;
-    lab.kubectl_with(&writer, &["get", "namespace", "after"]).await?;
+    lab.kubectl_with(&kubeconfig, &["create", "namespace", "after"]).await?;
+    lab.kubectl_with(&kubeconfig, &["get", "namespace", "after"]).await?;
     lab.kubectl(&["create", "namespace", "by-admin"]).await?;
 
     let writes = lab.audit().writes_by("writer", mark).await?;
@@ -112,16 +113,16 @@ async fn nothing_outlives_a_lab() -> Result<()> {
         Command::new("sh").args(["-c", "trap '' TERM; sleep 1000 & wait; sleep 1000"]),
     )?;
     let (logs, group) = (lab.logs_dir(), stubborn.id().to_string());
-    assert!(in_group(&group) > 0);
+    assert!(in_group(&group)? > 0);
     drop(lab);
-    lab::until(SOON, "the processes to be gone", async || Ok(in_group(&group) == 0)).await?;
+    lab::until(SOON, "the processes to be gone", async || Ok(in_group(&group)? == 0)).await?;
     assert!(!logs.exists());
     Ok(())
 }
 
 /// How many processes of the process group live; a dead one that its new parent has not reaped yet does not count.
-fn in_group(group: &str) -> usize {
-    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+fn in_group(group: &str) -> Result<usize> {
+    let processes = std::fs::read_dir("/proc")?.flatten();
     let stats = processes.filter_map(|process| std::fs::read_to_string(process.path().join("stat")).ok());
     // pid (name) state parent group
     let fields = stats.filter_map(|stat| {
@@ -133,5 +134,5 @@ fn in_group(group: &str) -> usize {
                 .collect::<Vec<_>>(),
         )
     });
-    fields.filter(|fields| fields[2] == group && fields[0] != "Z").count()
+    Ok(fields.filter(|fields| fields[2] == group && fields[0] != "Z").count())
 }

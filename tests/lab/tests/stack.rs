@@ -27,6 +27,13 @@ spec:
     image: exporter
     command: [python3, -c, {exporter}]
     ports: [{{name: metrics, containerPort: 9100}}]
+    volumeMounts: [{{name: mood, mountPath: /mood}}]
+  volumes: [{{name: mood, configMap: {{name: mood}}}}]
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {{name: mood, namespace: bots}}
+data: {{metrics: "bot_mood -1\n"}}
 ---
 apiVersion: monitoring.coreos.com/v1
 kind: PodMonitor
@@ -57,9 +64,9 @@ spec:
   receivers:
   - name: all
     discordConfigs: [{{apiURL: {{name: channels, key: discord}}}}]
-    slackConfigs: [{{apiURL: {{name: channels, key: slack}}, channel: "#bots"}}]
+    slackConfigs: [{{apiURL: {{name: channels, key: slack}}, channel: "#bots", sendResolved: true}}]
     webhookConfigs: [{{url: "{webhook}"}}]
-    emailConfigs: [{{to: oncall@example.org, from: alerts@example.org, smarthost: "{host}:{port}", requireTLS: false}}]
+    emailConfigs: [{{to: oncall@example.org, from: alerts@example.org, smarthost: "{host}:{port}", requireTLS: false, sendResolved: true}}]
 "##,
         exporter = serde_json::to_string(EXPORTER)?,
         discord = lab.discord_url("ops"),
@@ -89,7 +96,9 @@ spec:
     assert_eq!(mail.header("From"), Some("alerts@example.org"));
     assert!(mail.text.contains("the bot is sad"), "{}", mail.text);
 
-    lab.kubectl(&["delete", "prometheusrule", "bot", "-n", "bots"]).await?;
+    let patch = r#"{"data":{"metrics":"bot_mood 1\n"}}"#;
+    lab.kubectl(&["patch", "configmap", "mood", "-n", "bots", "-p", patch])
+        .await?;
     let over = lab.discord().next().await?;
     assert!(over.is_resolved(), "{over:?}");
     assert!(lab.mail().next().await?.is_resolved());
@@ -97,13 +106,14 @@ spec:
     Ok(())
 }
 
-/// Serves one series on the pod's address.
+/// Serves a file of a volume on the pod's address.
 const EXPORTER: &str = "\
 import http.server, os
 class Metrics(http.server.BaseHTTPRequestHandler):
   def do_GET(self):
     self.send_response(200)
+    self.send_header('Content-Type', 'text/plain; version=0.0.4')
     self.end_headers()
-    self.wfile.write(b'bot_mood -1\\n')
+    self.wfile.write(open(os.environ['ROSEY_ROOTFS'] + '/mood/metrics', 'rb').read())
 http.server.HTTPServer((os.environ['POD_IP'], 9100), Metrics).serve_forever()
 ";

@@ -5,14 +5,14 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, Probe};
+use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStateRunning, ContainerStateTerminated};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::image::Image;
 use super::pod::Place;
+use super::probe::{ask, can_ask};
 use super::status::{self, waiting};
 use crate::process::Process;
 
@@ -211,7 +211,7 @@ impl Keeper {
                 ..ContainerState::default()
             });
             status.image_id = format!("lab://{reference}");
-            status.image = reference.clone();
+            status.image.clone_from(&reference);
             status.container_id = Some(id.clone());
             status.restart_count = restarts;
             status.started = Some(true);
@@ -267,7 +267,7 @@ impl Keeper {
         images.borrow_and_update();
         let missing = format!("failed to pull image {reference:?}: it is not in the lab's table of images");
         self.place.record(container, |status| {
-            status.image = reference.to_owned();
+            reference.clone_into(&mut status.image);
             status.ready = false;
             status.state = Some(waiting("ErrImagePull", missing));
         });
@@ -276,7 +276,7 @@ impl Keeper {
             pull_failed.await;
             let message = format!("Back-off pulling image {reference:?}");
             self.place.record(container, |status| {
-                status.state = Some(waiting("ImagePullBackOff", message))
+                status.state = Some(waiting("ImagePullBackOff", message));
             });
             std::future::pending::<()>().await;
         };
@@ -346,39 +346,6 @@ pub(crate) fn log_file(place: &Place, container: &str) -> std::path::PathBuf {
     place.ground.logs.join(folder).join(format!("{container}.log"))
 }
 
-fn can_ask(probe: &Probe) -> bool {
-    probe.http_get.is_some() || probe.tcp_socket.is_some()
-}
-
-async fn ask(probe: &Probe, container: &Container, ip: &str) -> bool {
-    let number = |port: &IntOrString| match port {
-        IntOrString::Int(number) => Some(*number),
-        IntOrString::String(name) => {
-            let ports = container.ports.iter().flatten();
-            ports
-                .into_iter()
-                .find(|port| port.name.as_ref() == Some(name))
-                .map(|port| port.container_port)
-        }
-    };
-    let timeout = Duration::from_secs(u64::try_from(probe.timeout_seconds.unwrap_or(1)).unwrap_or(1));
-    let attempt = async {
-        if let Some(http) = &probe.http_get {
-            let path = http.path.as_deref().unwrap_or("/");
-            let url = format!("http://{ip}:{}{path}", number(&http.port)?);
-            let answer = reqwest::get(url).await.ok()?;
-            return Some(answer.status().as_u16() < 400);
-        }
-        let port = u16::try_from(number(&probe.tcp_socket.as_ref()?.port)?).ok()?;
-        tokio::net::TcpStream::connect((ip, port)).await.ok().map(|_| true)
-    };
-    tokio::time::timeout(timeout, attempt)
-        .await
-        .ok()
-        .flatten()
-        .unwrap_or(false)
-}
-
 async fn stop_requested(stopped: &mut watch::Receiver<Option<Instant>>) {
     let _ = stopped.wait_for(Option::is_some).await;
 }
@@ -400,13 +367,11 @@ async fn image_changed(place: &Place, name: &str, image: Option<&str>) {
 
 async fn end_process(process: &Process, deadline: Instant) -> i32 {
     let _ = process.terminate();
-    match tokio::time::timeout_at(deadline, process.ended()).await {
-        Ok(status) => code(status),
-        Err(_) => {
-            let _ = process.kill();
-            code(process.ended().await)
-        }
+    if let Ok(status) = tokio::time::timeout_at(deadline, process.ended()).await {
+        return code(status);
     }
+    let _ = process.kill();
+    code(process.ended().await)
 }
 
 /// The exit code as a container runtime reports it: 128 and the signal's number for one that was killed.

@@ -23,7 +23,7 @@ impl Surroundings<'_> {
     /// The command that stands for `container`, ready to be started, with `root` as its root folder.
     ///
     /// # Errors
-    /// When the environment needs a Secret, a ConfigMap or a key that is missing, or there is nothing to run.
+    /// When the environment needs a Secret, a `ConfigMap` or a key that is missing, or there is nothing to run.
     pub(crate) fn command(&self, container: &Container, image: &Image, root: &Path) -> Result<Command> {
         let mut env = self.env(container)?;
         let expanded = |words: &Option<Vec<String>>| -> Vec<String> {
@@ -87,7 +87,7 @@ impl Surroundings<'_> {
             match data {
                 Some(data) => env.extend(
                     data.into_iter()
-                        .map(|(key, value)| (format!("{prefix}{key}"), text(value))),
+                        .map(|(key, value)| (format!("{prefix}{key}"), text(&value))),
                 ),
                 None if optional.unwrap_or_default() => {}
                 None => bail!("{what} not found"),
@@ -142,7 +142,7 @@ impl Surroundings<'_> {
         };
         let optional = optional.unwrap_or_default();
         match data.map(|mut data| data.remove(key)) {
-            Some(Some(value)) => Ok(Some(text(value))),
+            Some(Some(value)) => Ok(Some(text(&value))),
             _ if optional => Ok(None),
             Some(None) => bail!("couldn't find key {key} in {what}"),
             None => bail!("{what} not found"),
@@ -175,8 +175,8 @@ impl Surroundings<'_> {
     }
 }
 
-fn text(bytes: Vec<u8>) -> String {
-    String::from_utf8_lossy(&bytes).into_owned()
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// Replaces `$(NAME)` where NAME is known; `$$(NAME)` stands for the literal text.

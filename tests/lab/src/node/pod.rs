@@ -274,7 +274,7 @@ impl Place {
         }
     }
 
-    /// Carries later changes of ConfigMaps and Secrets into the volumes.
+    /// Carries later changes of `ConfigMap`s and Secrets into the volumes.
     async fn refresh_volumes(&self) {
         let mut changed = self.ground.objects.changed.clone();
         while changed.changed().await.is_ok() {
@@ -290,7 +290,7 @@ impl Place {
                 );
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Comes back when somebody has asked for the pod's deletion, or it is gone already.

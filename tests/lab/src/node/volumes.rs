@@ -17,10 +17,10 @@ pub(crate) struct Folders {
 }
 
 impl Folders {
-    /// Brings every volume up to date with its ConfigMap or Secret.
+    /// Brings every volume up to date with its `ConfigMap` or Secret.
     ///
     /// # Errors
-    /// When a ConfigMap, a Secret or a key is missing that is not optional, as kubelet would say it.
+    /// When a `ConfigMap`, a Secret or a key is missing that is not optional, as kubelet would say it.
     pub(crate) fn refresh(&self, pod: &Pod, objects: &Objects) -> Result<()> {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         for volume in pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
@@ -81,7 +81,7 @@ fn below(folder: &Path, path: &str) -> Result<PathBuf> {
 
 type Files = BTreeMap<PathBuf, Vec<u8>>;
 
-/// The files of a ConfigMap or Secret volume; `None` for other kinds, which stay the folder that they are.
+/// The files of a `ConfigMap` or Secret volume; `None` for other kinds, which stay the folder that they are.
 fn files(volume: &Volume, namespace: &str, objects: &Objects) -> Result<Option<Files>> {
     let (kind, name, optional, items, data) = if let Some(source) = &volume.config_map {
         (

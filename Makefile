@@ -1,0 +1,95 @@
+# Everything that a checkout is used for. `make` alone says what there is.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+# What is built once and outlives a checkout.
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/rosey-monitor
+
+CARGO_DENY_VERSION := 0.20.2
+CARGO_DENY := $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
+
+.PHONY: help
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: tools ## Watch a bot break and recover on a real Prometheus stack (KEEP=1 leaves everything up)
+	@cargo build --quiet --bins
+	cargo run --quiet --package rosey-monitor --example demo -- $(if $(KEEP),--keep)
+
+.PHONY: test
+test: tools ## Run every test that needs no Docker
+	cargo build --workspace --bins
+	cargo test --workspace
+
+.PHONY: bench
+bench: tools ## Measure a release build with a thousand monitors
+	cargo build --release --workspace --bins
+	cargo run --release --package rosey-monitor --example bench
+
+.PHONY: lint
+lint: lint-rust lint-tree lint-deny ## Check format, lints, licences and the dependency tree
+
+.PHONY: lint-rust
+lint-rust:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --package rosey-monitor --lib --bins --no-default-features --features exporter -- -D warnings
+
+# One TLS provider, one YAML crate, and an exporter without Kubernetes. A package that is not in Cargo.lock at all is an
+# error to cargo tree; to us it is the best of news.
+.PHONY: lint-tree
+lint-tree:
+	@absent() { # absent PACKAGE WHY CARGO_TREE_FLAGS...
+	  local package=$$1 why=$$2 found errors; shift 2
+	  errors=$$(mktemp)
+	  if ! found=$$(cargo tree --locked --target all "$$@" --invert "$$package" 2>"$$errors"); then
+	    grep -q 'did not match any packages' "$$errors" || { cat "$$errors" >&2; rm -f "$$errors"; exit 1; }
+	    found=
+	  fi
+	  rm -f "$$errors"
+	  [ -z "$$found" ] || { printf '%s is in the tree, and must not be: %s\n%s\n' "$$package" "$$why" "$$found" >&2; exit 1; }
+	  echo "$$package is absent: $$why"
+	}
+	for package in aws-lc-rs aws-lc-sys openssl openssl-sys native-tls; do
+	  absent $$package 'ring is the one TLS provider' --workspace --all-features
+	done
+	absent serde_yaml 'serde-saphyr is the one YAML crate' --workspace --all-features
+	for package in kube kube-client k8s-openapi; do
+	  absent $$package 'the exporter knows no Kubernetes' \
+	    --package rosey-monitor --no-default-features --features exporter --edges normal,build
+	done
+
+# Advisories need a database that is fetched from the net; the rest is checked from the tree alone.
+.PHONY: lint-deny
+lint-deny: $(CARGO_DENY)
+	$(CARGO_DENY) --locked --workspace --all-features check licenses bans sources
+
+$(CARGO_DENY):
+	@echo "cargo-deny $(CARGO_DENY_VERSION) is built into $(CACHE), once; this takes some minutes."
+	cargo install --quiet --locked cargo-deny --version $(CARGO_DENY_VERSION) --root $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)
+
+.PHONY: fmt
+fmt: ## Format the code
+	cargo fmt --all
+
+.PHONY: tools
+tools: ## Build the real components that tests and demo run, where they are missing (about ten minutes, once)
+	@tools/build
+
+.PHONY: crds
+crds: ## Write the custom resource definition anew from src/api
+	@mkdir -p crds
+	cargo run --quiet --bin kubectl-rosey -- crd >crds/roseymonitors.rosey.dev.yaml.new
+	mv crds/roseymonitors.rosey.dev.yaml.new crds/roseymonitors.rosey.dev.yaml
+
+.PHONY: monitoring
+monitoring: ## Write the types of prometheus-operator anew; needed when its version changes
+	tools/monitoring
+
+.PHONY: clean
+clean: ## Remove what was built in this checkout; the tools in the cache stay
+	cargo clean
