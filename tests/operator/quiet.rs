@@ -70,13 +70,8 @@ async fn at_rest_a_restart_a_thousand_pod_updates_and_fifty_cut_watches_cause_no
     operator.process.terminate()?;
     operator.process.exited(SOON).await?;
     let proxy = stage.proxy(OPERATOR).await?;
-    let url = operator.url.trim_start_matches("http://").trim_end_matches(":8080").to_owned();
-    let (webhooks, listen) = (format!("{url}:9443"), format!("{url}:8080"));
-    let base = format!("https://{webhooks}");
-    // The same webhooks at the same place, as a Service would have them.
-    let same = ["--listen", &listen, "--webhook-listen", &webhooks, "--webhook-url", &base];
-    let again = stage.operator_at("again", proxy.kubeconfig(), &same)?;
-    let again = Operator { process: again, url: operator.url.clone() };
+    let host = operator.url.trim_start_matches("http://").trim_end_matches(":8080");
+    let again = stage.operator_at("again", proxy.kubeconfig(), host, &[])?;
     settled(&stage, &again).await?;
     ensure!(writes(&stage, mark).await?.is_empty(), "after a restart: {:#?}", writes(&stage, mark).await?);
 

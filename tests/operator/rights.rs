@@ -140,7 +140,6 @@ async fn the_operator_is_refused_nothing_and_uses_every_right_that_it_has() -> R
 
     let used: BTreeSet<Right> = requests.iter().flat_map(used).collect();
     let mut granted = granted("deploy/rbac/operator-clusterrole.yaml")?;
-    granted.extend(self::granted("deploy/rbac/operator-role.yaml")?);
     // Asked by the admission plugin on the operator's behalf, which leaves no request: without this right, the plugin that
     // this lab has switched on would have refused every object with a monitor as its owner.
     let asked_for_us = ("update".to_owned(), "rosey.dev".to_owned(), "roseymonitors/finalizers".to_owned());

@@ -81,7 +81,7 @@ async fn the_api_servers_defaults_are_those_of_the_types_and_its_refusals_name_t
     for (field, says) in [
         ("notifications.routes.mention", "Whom a message calls"),
         ("exporter.disk.path", "Folder in the volume, without `..`"),
-        ("alerts.overrides.levels.threshold", "Default"),
+        ("alerts.overrides.levels.threshold", "The value at which the alert fires, in the alert's unit"),
     ] {
         let explained = stage.kubectl(&["explain", &format!("roseymonitor.spec.{field}")]).await?;
         let flat = explained.split_whitespace().collect::<Vec<_>>().join(" ");

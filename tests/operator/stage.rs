@@ -1,12 +1,15 @@
 //! A lab with the product installed, and what the scenarios ask of it.
 
 use std::ops::Deref;
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use kube::Api;
 use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
+use lab::rosey::{OPERATOR_NAMESPACE, Operator};
 use lab::{Builder, Lab, condition};
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -102,6 +105,15 @@ impl Stage {
         self.until_object(SOON, MONITOR, namespace, name, |monitor| of_this_generation(monitor) && accept(monitor))
             .await
             .with_context(|| format!("{name}: {what}"))
+    }
+
+    /// An operator at an address of its choice, so that a restarted one has the webhooks of its predecessor, as behind a Service.
+    pub fn operator_at(&self, name: &str, kubeconfig: &Path, host: &str, more: &[&str]) -> Result<Operator> {
+        let (listen, webhooks) = (format!("{host}:8080"), format!("{host}:9443"));
+        let mut command = Command::new(lab::rosey::binary("rosey-operator")?);
+        command.env("KUBECONFIG", kubeconfig).args(["--namespace", OPERATOR_NAMESPACE, "--listen", &listen]);
+        command.args(["--webhook-listen", &webhooks, "--webhook-url", &format!("https://{webhooks}")]).args(more);
+        Ok(Operator { process: self.spawn(name, &mut command)?, url: format!("http://{listen}") })
     }
 
     pub async fn ready(&self, namespace: &str, name: &str) -> Result<DynamicObject> {

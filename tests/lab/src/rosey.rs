@@ -115,12 +115,9 @@ impl Lab {
     pub async fn install_rosey(&self) -> Result<()> {
         self.apply(&text("crds/roseymonitors.rosey.dev.yaml")?).await?;
         self.namespace(OPERATOR_NAMESPACE).await?;
-        for rights in [
-            "deploy/rbac/operator-clusterrole.yaml",
-            "deploy/rbac/operator-role.yaml",
-        ] {
-            self.apply_in(OPERATOR_NAMESPACE, &text(rights)?).await?;
-        }
+        // A ClusterRole and a Role for the operator's own namespace.
+        self.apply_in(OPERATOR_NAMESPACE, &text("deploy/rbac/operator-clusterrole.yaml")?)
+            .await?;
         let binding = |kind: &str, role: &str| {
             json!({
                 "apiVersion": "rbac.authorization.k8s.io/v1",
