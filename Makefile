@@ -17,8 +17,8 @@ help: ## Say what there is
 
 .PHONY: demo
 demo: tools ## Watch a bot break and recover on a real Prometheus stack (KEEP=1 leaves everything up)
-	@cargo build --quiet --bins
-	cargo run --quiet --package rosey-monitor --example demo -- $(if $(KEEP),--keep)
+	@cargo build --quiet --workspace --bins
+	cargo run --quiet --package lab -- demo $(if $(KEEP),--keep)
 
 .PHONY: test
 test: tools ## Run every test that needs no Docker

@@ -1,6 +1,12 @@
 //! What keeps the house in order and no compiler checks: imports between rooms point one way, a plan is pure, names say
 //! something, files stay short. Judged from the tokens of the sources, so neither comments nor text count.
 
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "what the checks read is there, or they fail"
+)]
+
 mod checks;
 mod paths;
 
@@ -17,6 +23,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "bin",
         &[
+            "fake_bot",
             "operator",
             "cli",
             "exporter",
@@ -42,6 +49,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     ("catalogue", &["catalogue::metrics", "api"]),
     ("catalogue::metrics", &[]),
+    ("fake_bot", &[]),
     ("monitoring", &[]),
     ("sidecar", &[]),
     ("api", &[]),

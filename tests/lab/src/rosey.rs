@@ -13,6 +13,8 @@ use crate::{Builder, Lab, Process, eventually};
 pub const OPERATOR: &str = "rosey-operator";
 /// The operator's namespace.
 pub const OPERATOR_NAMESPACE: &str = "rosey-system";
+/// The rules of the operator's `ClusterRole` and `Role`.
+pub const RIGHTS: &str = "deploy/rbac/operator-clusterrole.yaml";
 /// Image of the exporter, as the operator names it by default.
 pub const EXPORTER_IMAGE: &str = "rosey-monitor/rosey-exporter";
 /// Image of the fake bot.
@@ -115,9 +117,7 @@ impl Lab {
     pub async fn install_rosey(&self) -> Result<()> {
         self.apply(&text("crds/roseymonitors.rosey.dev.yaml")?).await?;
         self.namespace(OPERATOR_NAMESPACE).await?;
-        // A ClusterRole and a Role for the operator's own namespace.
-        self.apply_in(OPERATOR_NAMESPACE, &text("deploy/rbac/operator-clusterrole.yaml")?)
-            .await?;
+        self.apply_in(OPERATOR_NAMESPACE, &text(RIGHTS)?).await?;
         let binding = |kind: &str, role: &str| {
             json!({
                 "apiVersion": "rbac.authorization.k8s.io/v1",

@@ -1,0 +1,157 @@
+//! What the documents promise is held: every alert has a runbook whose queries and settings work, and the README's example
+//! is part of a file that is tested.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "what the checks read is there, or they fail"
+)]
+
+use std::fs;
+use std::path::PathBuf;
+
+use rosey_monitor::api::RoseyMonitor;
+use rosey_monitor::catalogue;
+use rosey_monitor::plan::{Kind, Plan, Platform, plan};
+use serde_json::{Value, json};
+
+fn read(file: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(file);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The blocks of a document that are marked as `language`.
+fn blocks(text: &str, language: &str) -> Vec<String> {
+    let opening = format!("```{language}\n");
+    let blocks = text.split(&opening).skip(1);
+    blocks
+        .map(|rest| rest.split_once("```").expect("a block ends").0.to_owned())
+        .collect()
+}
+
+/// The fullest example, with other overrides; `None` leaves its own.
+fn planned(overrides: Option<&Value>) -> Plan {
+    let mut monitor: Value = serde_saphyr::from_str(&read("examples/s0-rosey.yaml")).unwrap();
+    if let Some(overrides) = overrides {
+        monitor["spec"]["alerts"]["overrides"] = overrides.clone();
+    }
+    let monitor: RoseyMonitor = serde_json::from_value(monitor).unwrap();
+    plan(&monitor, &Platform::default()).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+/// The rules of one alert, of all groups.
+fn rules(plan: &Plan, alert: &str) -> Vec<Value> {
+    let rule = plan
+        .objects
+        .iter()
+        .find(|object| object.kind == Kind::PrometheusRule)
+        .unwrap();
+    let groups = rule.json["spec"]["groups"].as_array().unwrap();
+    let rules = groups.iter().flat_map(|group| group["rules"].as_array().unwrap());
+    rules.filter(|rule| rule["alert"] == alert).cloned().collect()
+}
+
+#[test]
+fn every_alert_has_a_runbook_and_every_runbook_an_alert() {
+    let mut alerts: Vec<_> = catalogue::alerts().map(|alert| format!("{}.md", alert.name)).collect();
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/runbooks");
+    let files = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut files: Vec<_> = files.collect();
+    alerts.sort();
+    files.sort();
+    assert_eq!(files, alerts);
+    for alert in catalogue::alerts() {
+        let runbook = read(&format!("docs/runbooks/{}.md", alert.name));
+        assert_eq!(runbook.lines().next(), Some(format!("# {}", alert.name).as_str()));
+    }
+}
+
+#[test]
+fn every_query_of_a_runbook_is_promql_over_series_of_the_monitor() {
+    for alert in catalogue::alerts() {
+        let queries = blocks(&read(&format!("docs/runbooks/{}.md", alert.name)), "promql");
+        assert!(!queries.is_empty(), "{} has no query", alert.name);
+        for query in queries {
+            promql_parser::parser::parse(&query).unwrap_or_else(|error| panic!("{}: {error}: {query}", alert.name));
+            for name in query
+                .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+                .filter(|word| word.starts_with("rosey_"))
+            {
+                let known = name == "rosey_monitor" || catalogue::metrics::ALL.iter().any(|metric| metric.name == name);
+                assert!(known, "{}: {name} is no series of the catalogue", alert.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_override_of_a_runbook_is_accepted_and_changes_its_alert() {
+    let before = planned(None);
+    for alert in catalogue::alerts() {
+        let blocks = blocks(&read(&format!("docs/runbooks/{}.md", alert.name)), "yaml");
+        let [block] = blocks.as_slice() else {
+            panic!("{} has {} blocks of YAML", alert.name, blocks.len())
+        };
+        let shown: Value = serde_saphyr::from_str(block).unwrap();
+        let overrides = &shown["spec"]["alerts"]["overrides"];
+        assert_eq!(overrides[0]["alert"], json!(alert.name));
+        let after = planned(Some(overrides));
+        assert!(!rules(&after, alert.name).is_empty(), "{} is gone", alert.name);
+        assert_ne!(
+            rules(&before, alert.name),
+            rules(&after, alert.name),
+            "the override of {} changes nothing",
+            alert.name
+        );
+    }
+}
+
+#[test]
+fn the_example_of_the_readme_is_part_of_the_tested_one() {
+    let readme = blocks(&read("README.md"), "yaml");
+    let example = read("examples/rosey.yaml");
+    assert!(!readme.is_empty(), "README.md has no example");
+    for block in readme {
+        assert!(
+            example.contains(&block),
+            "this part of README.md is not in examples/rosey.yaml:\n{block}"
+        );
+    }
+}
+
+#[test]
+fn every_file_that_the_documents_link_to_is_there() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let mut documents = vec![
+        root.join("README.md"),
+        root.join("CONTRIBUTING.md"),
+        root.join("SECURITY.md"),
+        root.join("CHANGELOG.md"),
+    ];
+    for folder in ["docs/decisions", "docs/runbooks"] {
+        documents.extend(
+            fs::read_dir(root.join(folder))
+                .unwrap()
+                .map(|entry| entry.unwrap().path()),
+        );
+    }
+    let mut links = 0;
+    for document in documents {
+        let text = fs::read_to_string(&document).unwrap_or_else(|error| panic!("{}: {error}", document.display()));
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = link.split('#').next().unwrap_or_default();
+            if !link.contains("://") && !file.is_empty() {
+                links += 1;
+                assert!(
+                    document.parent().unwrap().join(file).exists(),
+                    "{} links to {file}, which is not there",
+                    document.display()
+                );
+            }
+        }
+    }
+    assert!(links > 10, "only {links} links were found");
+}
