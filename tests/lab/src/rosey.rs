@@ -224,7 +224,7 @@ impl Lab {
             }
         }
         for channel in notifications["channels"].as_array_mut().into_iter().flatten() {
-            if let Some(email) = channel["email"].as_object_mut() {
+            if let Some(email) = channel.get_mut("email").and_then(Value::as_object_mut) {
                 email.insert("smarthost".into(), json!(self.smtp()));
                 email.insert("requireTLS".into(), json!(false));
                 email.remove("username");
