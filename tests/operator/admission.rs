@@ -56,11 +56,17 @@ async fn an_invalid_monitor_is_refused_with_every_problem_and_an_odd_one_stored_
     ensure!(stage.get(MONITOR, BOTS, "rosey").await?.is_none());
 
     let odd = stage.example(BOTS, "rosey", |monitor| {
-        monitor["spec"]["notifications"]["routes"].as_array_mut().unwrap().truncate(2);
+        monitor["spec"]["notifications"]["routes"]
+            .as_array_mut()
+            .unwrap()
+            .truncate(2);
     })?;
     let (stored, said) = kubectl_apply(&stage, &odd).await?;
     ensure!(stored, "{said}");
-    ensure!(said.contains("Warning: spec.notifications.routes: no route takes severity info; such alerts tell nobody"), "{said}");
+    ensure!(
+        said.contains("Warning: spec.notifications.routes: no route takes severity info; such alerts tell nobody"),
+        "{said}"
+    );
 
     // A stored monitor can't be edited into an invalid one either; what it was stays.
     let (stored, said) = kubectl_apply(&stage, &wrong).await?;
@@ -69,10 +75,13 @@ async fn an_invalid_monitor_is_refused_with_every_problem_and_an_odd_one_stored_
     ensure!(crate::stage::message(&monitor, "Valid").contains("no route takes severity info"));
 
     // Somebody removes the registration: it is back, and judges again.
-    stage.kubectl(&["delete", "validatingwebhookconfiguration", "rosey-monitor-validator"]).await?;
+    stage
+        .kubectl(&["delete", "validatingwebhookconfiguration", "rosey-monitor-validator"])
+        .await?;
     lab::until(crate::stage::SOON, "the monitor to be refused again", async || {
         let (stored, _) = kubectl_apply(&stage, &wrong).await?;
         Ok(!stored)
     })
-    .await
+    .await?;
+    stage.nothing_was_forbidden().await
 }

@@ -14,16 +14,32 @@ const LEASE: Duration = Duration::from_secs(3);
 const MONITORS: [&str; 2] = ["one", "two"];
 
 async fn start(stage: &Stage, name: &str) -> Result<Operator> {
-    stage.operator(name, &["--no-injection", "--identity", name, "--lease-duration", &LEASE.as_secs().to_string()]).await
+    stage
+        .operator(
+            name,
+            &[
+                "--no-injection",
+                "--identity",
+                name,
+                "--lease-duration",
+                &LEASE.as_secs().to_string(),
+            ],
+        )
+        .await
 }
 
 async fn holder(stage: &Stage) -> Result<Option<String>> {
-    let lease = stage.get("coordination.k8s.io/v1/Lease", OPERATOR_NAMESPACE, "rosey-operator").await?;
+    let lease = stage
+        .get("coordination.k8s.io/v1/Lease", OPERATOR_NAMESPACE, "rosey-operator")
+        .await?;
     Ok(lease.and_then(|lease| lease.data["spec"]["holderIdentity"].as_str().map(str::to_owned)))
 }
 
 async fn leads(stage: &Stage, name: &str) -> Result<()> {
-    lab::until(SOON, &format!("{name} to lead"), async || Ok(holder(stage).await?.as_deref() == Some(name))).await
+    lab::until(SOON, &format!("{name} to lead"), async || {
+        Ok(holder(stage).await?.as_deref() == Some(name))
+    })
+    .await
 }
 
 /// Edits the monitors again and again, each time to something that was never there before. The number of the last edit.
@@ -48,7 +64,12 @@ async fn arrived(stage: &Stage, edit: u64) -> Result<()> {
         stage.ready(BOTS, name).await?;
         let rule = stage.object(RULE, BOTS, name).await?;
         let groups = rule.data["spec"]["groups"].as_array().context("no groups")?;
-        ensure!(groups.iter().all(|group| group["interval"] == json!(format!("{edit}s"))), "{name}: not of edit {edit}");
+        ensure!(
+            groups
+                .iter()
+                .all(|group| group["interval"] == json!(format!("{edit}s"))),
+            "{name}: not of edit {edit}"
+        );
     }
     Ok(())
 }
@@ -66,7 +87,9 @@ async fn no_write_came_twice(stage: &Stage, mark: Mark) -> Result<usize> {
         count += 1;
         let of = &write.object_ref;
         let object = format!("{}/{} {} {}", of.resource, of.subresource, of.namespace, of.name);
-        let version = write.response_object["metadata"]["resourceVersion"].as_str().context("a response without a version")?;
+        let version = write.response_object["metadata"]["resourceVersion"]
+            .as_str()
+            .context("a response without a version")?;
         let when = format!("{} {write}", write.request_received_timestamp);
         // An apply that changes nothing answers with the version that was there.
         if let Some(before) = versions.insert((object.clone(), version.to_owned()), when.clone()) {
@@ -96,13 +119,27 @@ async fn when_a_leader_is_killed_or_frozen_another_takes_over_and_no_object_gets
     }
 
     // Killed in the middle of edits.
-    let mut edit = edit_until(&stage, 0, async || Ok(stage.get(CONFIG_MAP, BOTS, "two-exporter").await?.is_some())).await?;
+    let mut edit = edit_until(&stage, 0, async || {
+        Ok(stage.get(CONFIG_MAP, BOTS, "two-exporter").await?.is_some())
+    })
+    .await?;
     let started = Instant::now();
-    edit = edit_until(&stage, edit, async || Ok(started.elapsed() > Duration::from_millis(700))).await?;
+    edit = edit_until(
+        &stage,
+        edit,
+        async || Ok(started.elapsed() > Duration::from_millis(700)),
+    )
+    .await?;
     first.process.kill()?;
     let killed = Instant::now();
-    edit = edit_until(&stage, edit, async || Ok(holder(&stage).await?.as_deref() == Some("second"))).await?;
-    println!("the second leads {:?} after the first was killed (lease: {LEASE:?})", killed.elapsed());
+    edit = edit_until(&stage, edit, async || {
+        Ok(holder(&stage).await?.as_deref() == Some("second"))
+    })
+    .await?;
+    println!(
+        "the second leads {:?} after the first was killed (lease: {LEASE:?})",
+        killed.elapsed()
+    );
     ensure!(killed.elapsed() < LEASE * 3, "{:?}", killed.elapsed());
     edit = edit_until(&stage, edit, async || Ok(true)).await?;
     arrived(&stage, edit).await?;
@@ -111,16 +148,27 @@ async fn when_a_leader_is_killed_or_frozen_another_takes_over_and_no_object_gets
     // Frozen past the lease in the middle of edits, then awake again.
     let third = start(&stage, "third").await?;
     let started = Instant::now();
-    edit = edit_until(&stage, edit, async || Ok(started.elapsed() > Duration::from_millis(700))).await?;
+    edit = edit_until(
+        &stage,
+        edit,
+        async || Ok(started.elapsed() > Duration::from_millis(700)),
+    )
+    .await?;
     second.process.pause()?;
     let frozen = Instant::now();
-    edit = edit_until(&stage, edit, async || Ok(holder(&stage).await?.as_deref() == Some("third"))).await?;
+    edit = edit_until(&stage, edit, async || {
+        Ok(holder(&stage).await?.as_deref() == Some("third"))
+    })
+    .await?;
     println!("the third leads {:?} after the second was frozen", frozen.elapsed());
     second.process.resume()?;
     let awake = Instant::now();
     edit = edit_until(&stage, edit, async || Ok(awake.elapsed() > LEASE)).await?;
     arrived(&stage, edit).await?;
-    ensure!(holder(&stage).await?.as_deref() == Some("third"), "who wakes up does not take the lease back");
+    ensure!(
+        holder(&stage).await?.as_deref() == Some("third"),
+        "who wakes up does not take the lease back"
+    );
     ensure!(second.is_ready().await);
 
     // A leader that ends in order gives its lease back at once.
@@ -133,7 +181,10 @@ async fn when_a_leader_is_killed_or_frozen_another_takes_over_and_no_object_gets
     arrived(&stage, edit).await?;
 
     let count = no_write_came_twice(&stage, mark).await?;
-    println!("{edit} edits of {} monitors: {count} writes, none twice", MONITORS.len());
+    println!(
+        "{edit} edits of {} monitors: {count} writes, none twice",
+        MONITORS.len()
+    );
     ensure!(count >= MONITORS.len() * (OBJECTS.len() + 1), "{count}");
-    Ok(())
+    stage.nothing_was_forbidden().await
 }

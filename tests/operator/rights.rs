@@ -26,7 +26,11 @@ fn granted(file: &str) -> Result<BTreeSet<Right>> {
         for rule in role["rules"].as_array().into_iter().flatten() {
             for group in list(rule, "apiGroups") {
                 for resource in list(rule, "resources") {
-                    rights.extend(list(rule, "verbs").into_iter().map(|verb| (verb, group.clone(), resource.clone())));
+                    rights.extend(
+                        list(rule, "verbs")
+                            .into_iter()
+                            .map(|verb| (verb, group.clone(), resource.clone())),
+                    );
                 }
             }
         }
@@ -37,7 +41,11 @@ fn granted(file: &str) -> Result<BTreeSet<Right>> {
 /// The rights that a request needed: an apply that creates needs `create` besides `patch`.
 fn used(request: &Request) -> Vec<Right> {
     let of = &request.object_ref;
-    let resource = if of.subresource.is_empty() { of.resource.clone() } else { format!("{}/{}", of.resource, of.subresource) };
+    let resource = if of.subresource.is_empty() {
+        of.resource.clone()
+    } else {
+        format!("{}/{}", of.resource, of.subresource)
+    };
     let right = |verb: &str| (verb.to_owned(), of.api_group.clone(), resource.clone());
     let mut rights = vec![right(&request.verb)];
     if request.verb == "patch" && request.response_status.code == 201 {
@@ -51,9 +59,18 @@ fn leftover(kind: &str, monitor: &kube::api::DynamicObject) -> Value {
     let (api_version, short) = kind.rsplit_once('/').unwrap();
     let (part, content) = match kind {
         CONFIG_MAP => ("data", json!({"old": "yes"})),
-        POD_MONITOR => ("spec", json!({"selector": {}, "podMetricsEndpoints": [{"port": "old"}]})),
-        RULE => ("spec", json!({"groups": [{"name": "old", "rules": [{"alert": "Old", "expr": "vector(1)"}]}]})),
-        _ => ("spec", json!({"receivers": [{"name": "old"}], "route": {"receiver": "old"}})),
+        POD_MONITOR => (
+            "spec",
+            json!({"selector": {}, "podMetricsEndpoints": [{"port": "old"}]}),
+        ),
+        RULE => (
+            "spec",
+            json!({"groups": [{"name": "old", "rules": [{"alert": "Old", "expr": "vector(1)"}]}]}),
+        ),
+        _ => (
+            "spec",
+            json!({"receivers": [{"name": "old"}], "route": {"receiver": "old"}}),
+        ),
     };
     let owner = json!({
         "apiVersion": "rosey.dev/v1alpha1", "kind": "RoseyMonitor", "name": "rosey", "uid": monitor.metadata.uid,
@@ -71,51 +88,103 @@ async fn everything(stage: &Stage) -> Result<()> {
     let monitor = stage.ready(BOTS, "rosey").await?;
     injected_namespace(stage).await?;
     stage.bot(BOTS).await?;
-    stage.status(BOTS, "rosey", "injected", |monitor| says(monitor, "Injected", "True", "Injected")).await?;
+    stage
+        .status(BOTS, "rosey", "injected", |monitor| {
+            says(monitor, "Injected", "True", "Injected")
+        })
+        .await?;
 
     for kind in [CONFIG_MAP, POD_MONITOR, RULE, ROUTES] {
         // What is no longer planned goes, and what is edited is read and mended.
         stage.apply(&leftover(kind, &monitor).to_string()).await?;
         stage.until_gone(SOON, kind, BOTS, "rosey-old").await?;
         let name = if kind == CONFIG_MAP { "rosey-exporter" } else { "rosey" };
-        stage.patch(kind, BOTS, name, json!({"metadata": {"labels": {"rosey.dev/monitor": "other"}}})).await?;
+        stage
+            .patch(
+                kind,
+                BOTS,
+                name,
+                json!({"metadata": {"labels": {"rosey.dev/monitor": "other"}}}),
+            )
+            .await?;
         let ours = |object: &kube::api::DynamicObject| {
             let labels = object.metadata.labels.as_ref();
-            ensure!(labels.and_then(|labels| labels.get("rosey.dev/monitor")).map(String::as_str) == Some("rosey"));
+            ensure!(
+                labels
+                    .and_then(|labels| labels.get("rosey.dev/monitor"))
+                    .map(String::as_str)
+                    == Some("rosey")
+            );
             Ok(())
         };
         stage.mended(kind, BOTS, name, ours).await?;
     }
 
     // An Event, and the same one again.
-    let foreign = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "taken-exporter", "namespace": BOTS}});
+    let foreign =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "taken-exporter", "namespace": BOTS}});
     for _ in 0..2 {
         stage.apply(&foreign.to_string()).await?;
         let other = |monitor: &mut Value| monitor["spec"]["selector"] = json!({"matchLabels": {"app": "other"}});
         stage.watch_bot(BOTS, "taken", other).await?;
-        stage.status(BOTS, "taken", "NameTaken", |monitor| says(monitor, "Ready", "False", "NameTaken")).await?;
+        stage
+            .status(BOTS, "taken", "NameTaken", |monitor| {
+                says(monitor, "Ready", "False", "NameTaken")
+            })
+            .await?;
         stage.delete(&foreign.to_string()).await?;
         stage.ready(BOTS, "taken").await?;
-        stage.api(CONFIG_MAP, BOTS).delete("taken-exporter", &DeleteParams::default()).await.map(drop)?;
+        stage
+            .api(CONFIG_MAP, BOTS)
+            .delete("taken-exporter", &DeleteParams::default())
+            .await
+            .map(drop)?;
         // Same monitor, same words.
-        stage.patch(MONITOR, BOTS, "taken", json!({"spec": {"paused": true}})).await?;
-        stage.status(BOTS, "taken", "Paused", |monitor| says(monitor, "Ready", "True", "Paused")).await?;
-        stage.api(CONFIG_MAP, BOTS).delete("taken-exporter", &DeleteParams::default()).await.ok();
+        stage
+            .patch(MONITOR, BOTS, "taken", json!({"spec": {"paused": true}}))
+            .await?;
+        stage
+            .status(BOTS, "taken", "Paused", |monitor| {
+                says(monitor, "Ready", "True", "Paused")
+            })
+            .await?;
+        stage
+            .api(CONFIG_MAP, BOTS)
+            .delete("taken-exporter", &DeleteParams::default())
+            .await
+            .ok();
         stage.apply(&foreign.to_string()).await?;
-        stage.patch(MONITOR, BOTS, "taken", json!({"spec": {"paused": false}})).await?;
-        stage.status(BOTS, "taken", "NameTaken", |monitor| says(monitor, "Ready", "False", "NameTaken")).await?;
+        stage
+            .patch(MONITOR, BOTS, "taken", json!({"spec": {"paused": false}}))
+            .await?;
+        stage
+            .status(BOTS, "taken", "NameTaken", |monitor| {
+                says(monitor, "Ready", "False", "NameTaken")
+            })
+            .await?;
     }
 
     // Somebody spoils what the webhooks live from.
     let spoiled = json!({"data": {"tls.crt": "c3BvaWxlZA==", "ca.crt": null}});
-    stage.patch("v1/Secret", OPERATOR_NAMESPACE, "rosey-operator-webhook", spoiled).await?;
+    stage
+        .patch("v1/Secret", OPERATOR_NAMESPACE, "rosey-operator-webhook", spoiled)
+        .await?;
     let mended = |secret: &kube::api::DynamicObject| {
-        ensure!(secret.data["data"]["tls.crt"] != "c3BvaWxlZA==", "the certificate is spoiled");
+        ensure!(
+            secret.data["data"]["tls.crt"] != "c3BvaWxlZA==",
+            "the certificate is spoiled"
+        );
         Ok(())
     };
-    stage.mended("v1/Secret", OPERATOR_NAMESPACE, "rosey-operator-webhook", mended).await?;
-    stage.kubectl(&["delete", "mutatingwebhookconfiguration", "rosey-monitor-injector"]).await?;
-    stage.kubectl(&["delete", "validatingwebhookconfiguration", "rosey-monitor-validator"]).await?;
+    stage
+        .mended("v1/Secret", OPERATOR_NAMESPACE, "rosey-operator-webhook", mended)
+        .await?;
+    stage
+        .kubectl(&["delete", "mutatingwebhookconfiguration", "rosey-monitor-injector"])
+        .await?;
+    stage
+        .kubectl(&["delete", "validatingwebhookconfiguration", "rosey-monitor-validator"])
+        .await?;
     injected_namespace(stage).await?;
 
     // Another operator takes over.
@@ -123,7 +192,10 @@ async fn everything(stage: &Stage) -> Result<()> {
     operator.process.exited(SOON).await?;
     stage.operator("again", &[]).await?;
     injected_namespace(stage).await?;
-    stage.api(MONITOR, BOTS).delete("rosey", &DeleteParams::foreground()).await?;
+    stage
+        .api(MONITOR, BOTS)
+        .delete("rosey", &DeleteParams::foreground())
+        .await?;
     stage.until_gone(SOON, MONITOR, BOTS, "rosey").await
 }
 
@@ -135,18 +207,30 @@ async fn the_operator_is_refused_nothing_and_uses_every_right_that_it_has() -> R
     everything(&stage).await?;
 
     let requests = stage.audit().requests_by(OPERATOR, mark).await?;
-    let refused: BTreeSet<_> = requests.iter().filter(|request| request.is_forbidden()).map(|r| format!("{r}: {}", r.response_status.message)).collect();
+    let refused: BTreeSet<_> = requests
+        .iter()
+        .filter(|request| request.is_forbidden())
+        .map(|r| format!("{r}: {}", r.response_status.message))
+        .collect();
     ensure!(refused.is_empty(), "{refused:#?}");
 
     let used: BTreeSet<Right> = requests.iter().flat_map(used).collect();
     let mut granted = granted("deploy/rbac/operator-clusterrole.yaml")?;
     // Asked by the admission plugin on the operator's behalf, which leaves no request: without this right, the plugin that
     // this lab has switched on would have refused every object with a monitor as its owner.
-    let asked_for_us = ("update".to_owned(), "rosey.dev".to_owned(), "roseymonitors/finalizers".to_owned());
+    let asked_for_us = (
+        "update".to_owned(),
+        "rosey.dev".to_owned(),
+        "roseymonitors/finalizers".to_owned(),
+    );
     ensure!(granted.remove(&asked_for_us));
     let unused: Vec<_> = granted.difference(&used).collect();
     ensure!(unused.is_empty(), "granted and never used: {unused:#?}");
-    println!("{} rights granted, each one used in {} requests", granted.len(), requests.len());
+    println!(
+        "{} rights granted, each one used in {} requests",
+        granted.len(),
+        requests.len()
+    );
     granted.first().context("no right was granted")?;
     Ok(())
 }

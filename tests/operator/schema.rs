@@ -22,14 +22,34 @@ fn secret() -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_api_servers_defaults_are_those_of_the_types_and_its_refusals_name_the_element() -> Result<()> {
     let stage = stage(lab::Builder::without_definitions).await?;
-    stage.until_object(SOON, "apiextensions.k8s.io/v1/CustomResourceDefinition", "", "roseymonitors.rosey.dev", |_| true).await?;
+    stage
+        .until_object(
+            SOON,
+            "apiextensions.k8s.io/v1/CustomResourceDefinition",
+            "",
+            "roseymonitors.rosey.dev",
+            |_| true,
+        )
+        .await?;
 
     let minimal = [
         ("nothing", json!({})),
-        ("parents", json!({"bot": {}, "exporter": {}, "scrape": {}, "alerts": {}, "notifications": {}})),
-        ("bot", json!({"bot": {"health": {"port": 8000}, "metrics": {"port": 8000}}})),
-        ("exporter", json!({"exporter": {"disk": [{"volume": "data"}], "backups": {"volume": "backups"}, "resources": {}}})),
-        ("override", json!({"alerts": {"overrides": [{"alert": "BotDown", "levels": [{"severity": "warning"}]}]}})),
+        (
+            "parents",
+            json!({"bot": {}, "exporter": {}, "scrape": {}, "alerts": {}, "notifications": {}}),
+        ),
+        (
+            "bot",
+            json!({"bot": {"health": {"port": 8000}, "metrics": {"port": 8000}}}),
+        ),
+        (
+            "exporter",
+            json!({"exporter": {"disk": [{"volume": "data"}], "backups": {"volume": "backups"}, "resources": {}}}),
+        ),
+        (
+            "override",
+            json!({"alerts": {"overrides": [{"alert": "BotDown", "levels": [{"severity": "warning"}]}]}}),
+        ),
         (
             "channels",
             json!({"notifications": {
@@ -57,9 +77,17 @@ async fn the_api_servers_defaults_are_those_of_the_types_and_its_refusals_name_t
 
     let long = "a".repeat(41);
     for (name, more, said) in [
-        (long.as_str(), json!({}), "metadata.name must be a DNS label of at most 40 characters"),
-        ("wrong", json!({"selector": {"matchLabels": null}}), "must name at least one label"),
-        ("wrong", json!({"notifications": {"channels": [{"name": "none"}]}}), "channel none must have exactly one of discord, slack, email, webhook"),
+        (
+            long.as_str(),
+            json!({}),
+            "metadata.name must be a DNS label of at most 40 characters",
+        ),
+        ("wrong", json!({"selector": {}}), "must name at least one label"),
+        (
+            "wrong",
+            json!({"notifications": {"channels": [{"name": "none"}]}}),
+            "channel none must have exactly one of discord, slack, email, webhook",
+        ),
         (
             "wrong",
             json!({"notifications": {"channels": [{"name": "both", "discord": {"webhookSecretRef": secret()}, "webhook": {"urlSecretRef": secret()}}]}}),
@@ -81,9 +109,14 @@ async fn the_api_servers_defaults_are_those_of_the_types_and_its_refusals_name_t
     for (field, says) in [
         ("notifications.routes.mention", "Whom a message calls"),
         ("exporter.disk.path", "Folder in the volume, without `..`"),
-        ("alerts.overrides.levels.threshold", "The value at which the alert fires, in the alert's unit"),
+        (
+            "alerts.overrides.levels.threshold",
+            "The value at which the alert fires, in the alert's unit",
+        ),
     ] {
-        let explained = stage.kubectl(&["explain", &format!("roseymonitor.spec.{field}")]).await?;
+        let explained = stage
+            .kubectl(&["explain", &format!("roseymonitor.spec.{field}")])
+            .await?;
         let flat = explained.split_whitespace().collect::<Vec<_>>().join(" ");
         ensure!(flat.contains(says), "{field}: {explained}");
     }

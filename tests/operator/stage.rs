@@ -9,8 +9,8 @@ use anyhow::{Context, Result, ensure};
 use kube::Api;
 use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
-use lab::rosey::{OPERATOR_NAMESPACE, Operator};
-use lab::{Builder, Lab, condition};
+use lab::rosey::{OPERATOR, OPERATOR_NAMESPACE, Operator};
+use lab::{Builder, Lab, Mark, condition};
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -76,7 +76,10 @@ impl Stage {
 
     /// An object that must exist.
     pub async fn object(&self, kind: &str, namespace: &str, name: &str) -> Result<DynamicObject> {
-        self.api(kind, namespace).get(name).await.with_context(|| format!("read {kind} {namespace}/{name}"))
+        self.api(kind, namespace)
+            .get(name)
+            .await
+            .with_context(|| format!("read {kind} {namespace}/{name}"))
     }
 
     /// The monitor of `examples/rosey.yaml` under another name and namespace, as JSON.
@@ -89,7 +92,9 @@ impl Stage {
 
     /// Applies the monitor of `examples/rosey.yaml` under another name and namespace.
     pub async fn watch_bot(&self, namespace: &str, name: &str, change: impl FnOnce(&mut Value)) -> Result<()> {
-        self.apply(&self.example(namespace, name, change)?.to_string()).await.map(drop)
+        self.apply(&self.example(namespace, name, change)?.to_string())
+            .await
+            .map(drop)
     }
 
     /// Waits for a status that speaks of the current generation and that `accept` says yes to.
@@ -100,24 +105,55 @@ impl Stage {
         what: &str,
         accept: impl Fn(&DynamicObject) -> bool,
     ) -> Result<DynamicObject> {
-        let of_this_generation =
-            |monitor: &DynamicObject| monitor.data["status"]["observedGeneration"] == json!(monitor.metadata.generation);
-        self.until_object(SOON, MONITOR, namespace, name, |monitor| of_this_generation(monitor) && accept(monitor))
-            .await
-            .with_context(|| format!("{name}: {what}"))
+        let of_this_generation = |monitor: &DynamicObject| {
+            monitor.data["status"]["observedGeneration"] == json!(monitor.metadata.generation)
+        };
+        self.until_object(SOON, MONITOR, namespace, name, |monitor| {
+            of_this_generation(monitor) && accept(monitor)
+        })
+        .await
+        .with_context(|| format!("{name}: {what}"))
     }
 
     /// An operator at an address of its choice, so that a restarted one has the webhooks of its predecessor, as behind a Service.
     pub fn operator_at(&self, name: &str, kubeconfig: &Path, host: &str, more: &[&str]) -> Result<Operator> {
         let (listen, webhooks) = (format!("{host}:8080"), format!("{host}:9443"));
         let mut command = Command::new(lab::rosey::binary("rosey-operator")?);
-        command.env("KUBECONFIG", kubeconfig).args(["--namespace", OPERATOR_NAMESPACE, "--listen", &listen]);
-        command.args(["--webhook-listen", &webhooks, "--webhook-url", &format!("https://{webhooks}")]).args(more);
-        Ok(Operator { process: self.spawn(name, &mut command)?, url: format!("http://{listen}") })
+        command
+            .env("KUBECONFIG", kubeconfig)
+            .args(["--namespace", OPERATOR_NAMESPACE, "--listen", &listen]);
+        command
+            .args([
+                "--webhook-listen",
+                &webhooks,
+                "--webhook-url",
+                &format!("https://{webhooks}"),
+            ])
+            .args(more);
+        Ok(Operator {
+            process: self.spawn(name, &mut command)?,
+            url: format!("http://{listen}"),
+        })
     }
 
     pub async fn ready(&self, namespace: &str, name: &str) -> Result<DynamicObject> {
-        self.status(namespace, name, "Ready", |monitor| says(monitor, "Ready", "True", "Applied")).await
+        self.status(namespace, name, "Ready", |monitor| {
+            says(monitor, "Ready", "True", "Applied")
+        })
+        .await
+    }
+
+    /// At the end of a scenario: the operator had every right that it needed.
+    pub async fn nothing_was_forbidden(&self) -> Result<()> {
+        let requests = self.audit().requests_by(OPERATOR, Mark::default()).await?;
+        ensure!(!requests.is_empty(), "the operator asked for nothing");
+        let refused: Vec<_> = requests
+            .iter()
+            .filter(|request| request.is_forbidden())
+            .map(ToString::to_string)
+            .collect();
+        ensure!(refused.is_empty(), "{refused:#?}");
+        Ok(())
     }
 
     /// Polls an object until `accept` says yes, and how long that took. `None` is an object that is not there.
@@ -150,7 +186,10 @@ pub fn says(object: &DynamicObject, kind: &str, status: &str, reason: &str) -> b
 
 /// The message of a condition; empty without one.
 pub fn message(object: &DynamicObject, kind: &str) -> String {
-    condition(object, kind).and_then(|condition| condition["message"].as_str()).unwrap_or_default().to_owned()
+    condition(object, kind)
+        .and_then(|condition| condition["message"].as_str())
+        .unwrap_or_default()
+        .to_owned()
 }
 
 /// What the operator alone decides of an object: `spec` or `data`.
@@ -166,5 +205,10 @@ pub fn version(object: &DynamicObject) -> String {
 pub fn summary(times: &[Duration]) -> String {
     let mut times = times.to_vec();
     times.sort();
-    format!("median {:?}, longest {:?} of {}", times[times.len() / 2], times[times.len() - 1], times.len())
+    format!(
+        "median {:?}, longest {:?} of {}",
+        times[times.len() / 2],
+        times[times.len() - 1],
+        times.len()
+    )
 }
