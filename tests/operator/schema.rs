@@ -114,9 +114,12 @@ async fn the_api_servers_defaults_are_those_of_the_types_and_its_refusals_name_t
             "The value at which the alert fires, in the alert's unit",
         ),
     ] {
-        let explained = stage
-            .kubectl(&["explain", &format!("roseymonitor.spec.{field}")])
-            .await?;
+        // The documentation of a new kind is published a moment after the kind is served.
+        let field_path = format!("roseymonitor.spec.{field}");
+        let explained = lab::eventually(SOON, "the API server to explain the field", async || {
+            stage.kubectl(&["explain", &field_path]).await.map(Some)
+        })
+        .await?;
         let flat = explained.split_whitespace().collect::<Vec<_>>().join(" ");
         ensure!(flat.contains(says), "{field}: {explained}");
     }
