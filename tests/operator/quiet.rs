@@ -53,6 +53,23 @@ async fn watches(stage: &Stage, mark: Mark, at: &str) -> Result<usize> {
         .count())
 }
 
+/// Breaks every connection of the operator until enough watches have ended.
+async fn cut_watches(stage: &Stage, proxy: &lab::Proxy) -> Result<()> {
+    let (mut cuts, mut ended, started, before) = (0, 0, Instant::now(), stage.audit().mark().await?);
+    while ended < CUT_WATCHES {
+        let cut = stage.audit().mark().await?;
+        proxy.cut_all();
+        cuts += 1;
+        lab::until(SOON, "the watches to be back", async || {
+            Ok(watches(stage, cut, "ResponseStarted").await? >= WATCHES)
+        })
+        .await?;
+        ended = watches(stage, before, "ResponseComplete").await?;
+    }
+    println!("{ended} watches ended by {cuts} cuts within {:?}", started.elapsed());
+    Ok(())
+}
+
 async fn pods(stage: &Stage) -> Result<Vec<(String, String)>> {
     let list: Value = serde_json::from_str(
         &stage
@@ -83,7 +100,7 @@ async fn at_rest_a_restart_a_thousand_pod_updates_and_fifty_cut_watches_cause_no
         stage.watch_bot(namespace, "rosey", |_| {}).await?;
         stage
             .watch_bot(namespace, "idle", |monitor| {
-                monitor["spec"]["selector"] = json!({"matchLabels": {"app": "idle"}})
+                monitor["spec"]["selector"] = json!({"matchLabels": {"app": "idle"}});
             })
             .await?;
     }
@@ -146,19 +163,7 @@ async fn at_rest_a_restart_a_thousand_pod_updates_and_fifty_cut_watches_cause_no
         writes(&stage, mark).await?
     );
 
-    // Watches that break.
-    let (mut cuts, mut ended, started, before) = (0, 0, Instant::now(), stage.audit().mark().await?);
-    while ended < CUT_WATCHES {
-        let cut = stage.audit().mark().await?;
-        proxy.cut_all();
-        cuts += 1;
-        lab::until(SOON, "the watches to be back", async || {
-            Ok(watches(&stage, cut, "ResponseStarted").await? >= WATCHES)
-        })
-        .await?;
-        ended = watches(&stage, before, "ResponseComplete").await?;
-    }
-    println!("{ended} watches ended by {cuts} cuts within {:?}", started.elapsed());
+    cut_watches(&stage, &proxy).await?;
     settled(&stage, &again).await?;
     ensure!(
         writes(&stage, mark).await?.is_empty(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, DynamicObject};
 use lab::Request;
 use lab::rosey::{OPERATOR, OPERATOR_NAMESPACE};
 use serde_json::{Value, json};
@@ -55,7 +55,7 @@ fn used(request: &Request) -> Vec<Right> {
 }
 
 /// An object that says it belongs to the monitor, as one of an earlier version's plan would.
-fn leftover(kind: &str, monitor: &kube::api::DynamicObject) -> Value {
+fn leftover(kind: &str, monitor: &DynamicObject) -> Value {
     let (api_version, short) = kind.rsplit_once('/').unwrap();
     let (part, content) = match kind {
         CONFIG_MAP => ("data", json!({"old": "yes"})),
@@ -79,6 +79,37 @@ fn leftover(kind: &str, monitor: &kube::api::DynamicObject) -> Value {
     let labels = json!({"app.kubernetes.io/managed-by": "rosey-operator", "rosey.dev/monitor": "rosey"});
     let metadata = json!({"name": "rosey-old", "namespace": BOTS, "labels": labels, "ownerReferences": [owner]});
     json!({"apiVersion": api_version, "kind": short, "metadata": metadata, part: content})
+}
+
+/// An Event about a monitor, and the same one again, which is counted instead of created.
+async fn the_same_event_twice(stage: &Stage) -> Result<()> {
+    let metadata = json!({"name": "taken-exporter", "namespace": BOTS});
+    let foreign = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}).to_string();
+    let other = |monitor: &mut Value| monitor["spec"]["selector"] = json!({"matchLabels": {"app": "other"}});
+    for _ in 0..2 {
+        stage.apply(&foreign).await?;
+        stage.watch_bot(BOTS, "taken", other).await?;
+        let taken = |monitor: &DynamicObject| says(monitor, "Ready", "False", "NameTaken");
+        stage.status(BOTS, "taken", "NameTaken", taken).await?;
+        stage.delete(&foreign).await?;
+        stage.ready(BOTS, "taken").await?;
+        // While the monitor rests, its object is replaced by the foreign one: the same words again.
+        stage
+            .patch(MONITOR, BOTS, "taken", json!({"spec": {"paused": true}}))
+            .await?;
+        let paused = |monitor: &DynamicObject| says(monitor, "Ready", "True", "Paused");
+        stage.status(BOTS, "taken", "Paused", paused).await?;
+        stage
+            .api(CONFIG_MAP, BOTS)
+            .delete("taken-exporter", &DeleteParams::default())
+            .await?;
+        stage.apply(&foreign).await?;
+        stage
+            .patch(MONITOR, BOTS, "taken", json!({"spec": {"paused": null}}))
+            .await?;
+        stage.status(BOTS, "taken", "NameTaken", taken).await?;
+    }
+    Ok(())
 }
 
 /// Everything that an operator ever does.
@@ -107,7 +138,7 @@ async fn everything(stage: &Stage) -> Result<()> {
                 json!({"metadata": {"labels": {"rosey.dev/monitor": "other"}}}),
             )
             .await?;
-        let ours = |object: &kube::api::DynamicObject| {
+        let ours = |object: &DynamicObject| {
             let labels = object.metadata.labels.as_ref();
             ensure!(
                 labels
@@ -120,56 +151,14 @@ async fn everything(stage: &Stage) -> Result<()> {
         stage.mended(kind, BOTS, name, ours).await?;
     }
 
-    // An Event, and the same one again.
-    let foreign =
-        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "taken-exporter", "namespace": BOTS}});
-    for _ in 0..2 {
-        stage.apply(&foreign.to_string()).await?;
-        let other = |monitor: &mut Value| monitor["spec"]["selector"] = json!({"matchLabels": {"app": "other"}});
-        stage.watch_bot(BOTS, "taken", other).await?;
-        stage
-            .status(BOTS, "taken", "NameTaken", |monitor| {
-                says(monitor, "Ready", "False", "NameTaken")
-            })
-            .await?;
-        stage.delete(&foreign.to_string()).await?;
-        stage.ready(BOTS, "taken").await?;
-        stage
-            .api(CONFIG_MAP, BOTS)
-            .delete("taken-exporter", &DeleteParams::default())
-            .await
-            .map(drop)?;
-        // Same monitor, same words.
-        stage
-            .patch(MONITOR, BOTS, "taken", json!({"spec": {"paused": true}}))
-            .await?;
-        stage
-            .status(BOTS, "taken", "Paused", |monitor| {
-                says(monitor, "Ready", "True", "Paused")
-            })
-            .await?;
-        stage
-            .api(CONFIG_MAP, BOTS)
-            .delete("taken-exporter", &DeleteParams::default())
-            .await
-            .ok();
-        stage.apply(&foreign.to_string()).await?;
-        stage
-            .patch(MONITOR, BOTS, "taken", json!({"spec": {"paused": false}}))
-            .await?;
-        stage
-            .status(BOTS, "taken", "NameTaken", |monitor| {
-                says(monitor, "Ready", "False", "NameTaken")
-            })
-            .await?;
-    }
+    the_same_event_twice(stage).await?;
 
     // Somebody spoils what the webhooks live from.
     let spoiled = json!({"data": {"tls.crt": "c3BvaWxlZA==", "ca.crt": null}});
     stage
         .patch("v1/Secret", OPERATOR_NAMESPACE, "rosey-operator-webhook", spoiled)
         .await?;
-    let mended = |secret: &kube::api::DynamicObject| {
+    let mended = |secret: &DynamicObject| {
         ensure!(
             secret.data["data"]["tls.crt"] != "c3BvaWxlZA==",
             "the certificate is spoiled"

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::stage::{BOTS, MONITOR, SOON, stage};
 
-fn monitor(name: &str, more: Value) -> Value {
+fn monitor(name: &str, more: &Value) -> Value {
     let mut spec = json!({"environment": "prod", "selector": {"matchLabels": {"app": "rosey"}}});
     for (key, value) in more.as_object().into_iter().flatten() {
         spec[key] = value.clone();
@@ -65,7 +65,7 @@ async fn the_api_servers_defaults_are_those_of_the_types_and_its_refusals_name_t
         ),
     ];
     for (name, more) in minimal {
-        let written = monitor(name, more);
+        let written = monitor(name, &more);
         stage.apply(&written.to_string()).await?;
         let stored = stage.object(MONITOR, BOTS, name).await?.data["spec"].clone();
         let read: RoseyMonitorSpec = serde_json::from_value(stored.clone())?;
@@ -101,7 +101,7 @@ async fn the_api_servers_defaults_are_those_of_the_types_and_its_refusals_name_t
         ("wrong", json!({"environment": ""}), "spec.environment"),
         ("wrong", json!({"scrape": {"interval": "soon"}}), "spec.scrape.interval"),
     ] {
-        let refused = stage.apply(&monitor(name, more).to_string()).await.err();
+        let refused = stage.apply(&monitor(name, &more).to_string()).await.err();
         let refused = refused.map(|error| format!("{error:#}")).unwrap_or_default();
         ensure!(refused.contains(said), "{said:?} is not in {refused:?}");
     }
