@@ -28,7 +28,7 @@ test: tools ## Run every test that needs no Docker
 .PHONY: bench
 bench: tools ## Measure a release build with a thousand monitors
 	cargo build --release --workspace --bins
-	cargo run --release --package rosey-monitor --example bench
+	cargo run --release --quiet --package lab -- bench $(BENCH)
 
 .PHONY: lint
 lint: lint-rust lint-tree lint-deny ## Check format, lints, licences and the dependency tree
@@ -60,7 +60,7 @@ lint-tree:
 	absent serde_yaml 'serde-saphyr is the one YAML crate' --workspace --all-features
 	for package in kube kube-client k8s-openapi; do
 	  absent $$package 'the exporter knows no Kubernetes' \
-	    --package rosey-monitor --no-default-features --features exporter --edges normal,build
+	    --package rosey-monitor --no-default-features --features exporter
 	done
 
 # Advisories need a database that is fetched from the net; the rest is checked from the tree alone.

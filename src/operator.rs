@@ -114,7 +114,11 @@ pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken
     let end = CancellationToken::new();
     let _ended = end.clone().drop_guard();
     let mut parts: JoinSet<Result<(), Error>> = JoinSet::new();
-    let pages = server::Pages { caches: caches.clone(), metrics: Arc::clone(&metrics), shutdown: shutdown.clone() };
+    let pages = server::Pages {
+        caches: caches.clone(),
+        metrics: Arc::clone(&metrics),
+        shutdown: shutdown.clone(),
+    };
     let address = settings.listen;
     let serving = server::serve(address, pages, end.clone());
     parts.spawn(async move { serving.await.map_err(|source| Error::Listen { address, source }) });
@@ -159,7 +163,7 @@ pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken
             std::future::pending().await
         });
         let shutdown = shutdown.clone();
-        closing.spawn(async move { Ok(injector.run(shutdown).await?) });
+        closing.spawn(async move { Ok(Box::pin(injector.run(shutdown)).await?) });
     }
     let controller = controller::run(context, settings.concurrency, shutdown.clone());
     let release = drained.clone();
@@ -217,6 +221,14 @@ fn context(
     });
     let forgetting = Arc::clone(&context);
     let gone = Box::new(move |key: &Key| forgetting.forget(key));
-    let feed = Feed { monitors, writer, owned, queue, metrics, gone, listed: BTreeSet::new() };
+    let feed = Feed {
+        monitors,
+        writer,
+        owned,
+        queue,
+        metrics,
+        gone,
+        listed: BTreeSet::new(),
+    };
     Ok((context, feed))
 }

@@ -1,6 +1,7 @@
 //! The operator: flags in, [`rosey_monitor::operator::run`] out.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -20,7 +21,10 @@ use tracing_subscriber::EnvFilter;
 /// It talks to the cluster of the kubeconfig or, in a pod, of its service account. Several replicas may run; one of them
 /// writes.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, after_help = "\
+#[command(
+    version,
+    max_term_width = 100,
+    after_help = "\
 Examples:
   # in the cluster: everything has a default
   rosey-operator --log-format json
@@ -29,7 +33,8 @@ Examples:
   rosey-operator --namespace rosey-system --webhook-url https://127.0.0.1:9443 --webhook-listen 127.0.0.1:9443
 
   # for a Prometheus that selects by the label of its Helm release
-  rosey-operator --default-object-labels release=kube-prometheus-stack")]
+  rosey-operator --default-object-labels release=kube-prometheus-stack"
+)]
 struct Flags {
     /// Namespace of the operator: its Lease and its certificate are there [default: that of the pod, else rosey-system]
     #[arg(long, env = "POD_NAMESPACE")]
@@ -52,7 +57,12 @@ struct Flags {
     webhook_listen: SocketAddr,
 
     /// Service by which the API server reaches the webhooks, in the operator's namespace, as name or name:port
-    #[arg(long, env = "ROSEY_WEBHOOK_SERVICE", default_value = "rosey-operator-webhook", conflicts_with = "webhook_url")]
+    #[arg(
+        long,
+        env = "ROSEY_WEBHOOK_SERVICE",
+        default_value = "rosey-operator-webhook",
+        conflicts_with = "webhook_url"
+    )]
     webhook_service: String,
 
     /// URL by which the API server reaches the webhooks, for an operator outside the cluster
@@ -63,7 +73,7 @@ struct Flags {
     #[arg(long, env = "ROSEY_WEBHOOK_SECRET", default_value = "rosey-operator-webhook")]
     webhook_secret: String,
 
-    /// ClusterRole that owns the registrations: when it is deleted, they go
+    /// Cluster role that owns the registrations: when it is deleted, they go
     #[arg(long, env = "ROSEY_CLUSTER_ROLE", default_value = "rosey-operator")]
     cluster_role: String,
 
@@ -117,7 +127,10 @@ fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
     log(&flags)?;
     // Two threads: the work is waiting, and each thread keeps memory of its own.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let client = connect(flags.context.as_deref()).await?;
         let shutdown = CancellationToken::new();
@@ -135,7 +148,10 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn settings(flags: Flags) -> anyhow::Result<Settings> {
-    let namespace = flags.namespace.or_else(own_namespace).unwrap_or_else(|| "rosey-system".into());
+    let namespace = flags
+        .namespace
+        .or_else(own_namespace)
+        .unwrap_or_else(|| "rosey-system".into());
     let mut platform = Platform {
         default_object_labels: flags.default_object_labels.into_iter().collect::<BTreeMap<_, _>>(),
         ..Platform::default()
@@ -175,8 +191,14 @@ fn settings(flags: Flags) -> anyhow::Result<Settings> {
 
 fn service(namespace: &str, service: &str) -> anyhow::Result<Endpoint> {
     let (name, port) = service.split_once(':').unwrap_or((service, "443"));
-    let port = port.parse().with_context(|| format!("--webhook-service: {port:?} is not a port"))?;
-    Ok(Endpoint::Service { namespace: namespace.into(), name: name.into(), port })
+    let port = port
+        .parse()
+        .with_context(|| format!("--webhook-service: {port:?} is not a port"))?;
+    Ok(Endpoint::Service {
+        namespace: namespace.into(),
+        name: name.into(),
+        port,
+    })
 }
 
 fn own_namespace() -> Option<String> {
@@ -199,9 +221,11 @@ fn label(text: &str) -> Result<(String, String), String> {
 
 fn log(flags: &Flags) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&flags.log_level).context("--log-level")?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match flags.log_format {
-        LogFormat::Human => log.with_target(false).init(),
+        LogFormat::Human => log.with_target(false).with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => log.json().flatten_event(true).init(),
     }
     Ok(())

@@ -31,7 +31,10 @@ pub fn install_tls_provider() {
 pub async fn connect(context: Option<&str>) -> Result<Client, Error> {
     let mut config = match context {
         Some(context) => {
-            let options = KubeConfigOptions { context: Some(context.into()), ..KubeConfigOptions::default() };
+            let options = KubeConfigOptions {
+                context: Some(context.into()),
+                ..KubeConfigOptions::default()
+            };
             Config::from_kubeconfig(&options).await.map_err(Box::new)?
         }
         None => Config::infer().await.map_err(Box::new)?,

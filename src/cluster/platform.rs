@@ -21,7 +21,9 @@ pub fn discovered<'a>(
 ) -> Platform {
     Platform {
         prometheus_operator: base.prometheus_operator.or_else(|| prometheus_operator?.parse().ok()),
-        alertmanager: base.alertmanager.or_else(|| alertmanagers.filter_map(AlertmanagerSpec::runs).min()),
+        alertmanager: base
+            .alertmanager
+            .or_else(|| alertmanagers.filter_map(AlertmanagerSpec::runs).min()),
         native_sidecars: base.native_sidecars && runs_native_sidecars(server),
         ..base.clone()
     }
@@ -42,15 +44,33 @@ mod tests {
 
     #[test]
     fn what_the_cluster_says_completes_the_settings_and_never_overrides_them() {
-        let server = |minor: &str| Info { major: "1".into(), minor: minor.into(), ..Info::default() };
-        let alertmanagers = ["0.28.0", "0.27.0"].map(|version| AlertmanagerSpec { version: Some(version.into()), ..AlertmanagerSpec::default() });
-        let platform = discovered(&Platform::default(), &server("34"), Some("0.93.1"), alertmanagers.iter());
+        let server = |minor: &str| Info {
+            major: "1".into(),
+            minor: minor.into(),
+            ..Info::default()
+        };
+        let alertmanagers = ["0.28.0", "0.27.0"].map(|version| AlertmanagerSpec {
+            version: Some(version.into()),
+            ..AlertmanagerSpec::default()
+        });
+        let platform = discovered(
+            &Platform::default(),
+            &server("34"),
+            Some("0.93.1"),
+            alertmanagers.iter(),
+        );
         assert_eq!(platform.prometheus_operator, Some(Version(0, 93, 1)));
         assert_eq!(platform.alertmanager, Some(Version(0, 27, 0)));
         assert!(platform.native_sidecars);
 
         assert!(!discovered(&Platform::default(), &server("31+"), None, [].iter()).native_sidecars);
-        let base = Platform { alertmanager: Some(Version(0, 20, 0)), ..Platform::default() };
-        assert_eq!(discovered(&base, &server("32+"), None, alertmanagers.iter()).alertmanager, Some(Version(0, 20, 0)));
+        let base = Platform {
+            alertmanager: Some(Version(0, 20, 0)),
+            ..Platform::default()
+        };
+        assert_eq!(
+            discovered(&base, &server("32+"), None, alertmanagers.iter()).alertmanager,
+            Some(Version(0, 20, 0))
+        );
     }
 }

@@ -49,7 +49,9 @@ impl AlertmanagerSpec {
             let image = self.image.as_deref()?.split('@').next()?;
             image.rsplit('/').next()?.split_once(':').map(|(_, tag)| tag)
         };
-        tag().and_then(|tag| tag.parse().ok()).or_else(|| self.version.as_deref()?.parse().ok())
+        tag()
+            .and_then(|tag| tag.parse().ok())
+            .or_else(|| self.version.as_deref()?.parse().ok())
     }
 }
 
@@ -76,8 +78,14 @@ mod tests {
             version: version.map(Into::into),
             ..AlertmanagerSpec::default()
         };
-        assert_eq!(spec(Some("quay.io/prometheus/alertmanager:v0.27.0"), None).runs(), Some(Version(0, 27, 0)));
-        assert_eq!(spec(Some("host:5000/alertmanager@sha256:0"), Some("v0.28.1")).runs(), Some(Version(0, 28, 1)));
+        assert_eq!(
+            spec(Some("quay.io/prometheus/alertmanager:v0.27.0"), None).runs(),
+            Some(Version(0, 27, 0))
+        );
+        assert_eq!(
+            spec(Some("host:5000/alertmanager@sha256:0"), Some("v0.28.1")).runs(),
+            Some(Version(0, 28, 1))
+        );
         assert_eq!(spec(Some("alertmanager:latest"), None).runs(), None);
     }
 }

@@ -19,7 +19,7 @@ use super::owned::{Leftover, Owned, Standing, Written, parse_version};
 use crate::api::RoseyMonitor;
 use crate::plan::{Kind, Object, Plan};
 
-/// How long the API server may take for one request; a leader's claim never lasts longer than this after its last renewal.
+/// How long the API server may take for one request.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why the objects of a monitor are not all in place.
@@ -123,14 +123,24 @@ impl Applier<'_> {
             }
         }
         self.prune(monitor, plan).await?;
-        if absent.is_empty() { Ok(()) } else { Err(Error::Missing(absent)) }
+        if absent.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Missing(absent))
+        }
     }
 
     async fn place(&self, monitor: &RoseyMonitor, object: &Object) -> Result<(), Error> {
         let key = Key::of(monitor);
         let desired = with_owner(object, monitor);
         let hash = hash(&desired);
-        let one = One { applier: self, key, object, desired, hash };
+        let one = One {
+            applier: self,
+            key,
+            object,
+            desired,
+            hash,
+        };
         match self.owned.standing(&one.key, object.kind, &object.name, hash) {
             Standing::Settled => return Ok(()),
             Standing::Ours { uid } => match one.overwrite(&uid).await {
@@ -155,11 +165,27 @@ impl Applier<'_> {
     }
 
     async fn prune(&self, monitor: &RoseyMonitor, plan: &Plan) -> Result<(), Error> {
-        let planned: BTreeSet<_> = plan.objects.iter().map(|object| (object.kind, object.name.as_str())).collect();
+        let planned: BTreeSet<_> = plan
+            .objects
+            .iter()
+            .map(|object| (object.kind, object.name.as_str()))
+            .collect();
         let uid = monitor.uid().unwrap_or_default();
-        for Leftover { kind, name, uid, version } in self.owned.leftovers(&Key::of(monitor), &uid, &planned) {
-            let preconditions = Preconditions { uid: Some(uid.to_string()), resource_version: Some(version.to_string()) };
-            let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        for Leftover {
+            kind,
+            name,
+            uid,
+            version,
+        } in self.owned.leftovers(&Key::of(monitor), &uid, &planned)
+        {
+            let preconditions = Preconditions {
+                uid: Some(uid.to_string()),
+                resource_version: Some(version.to_string()),
+            };
+            let parameters = DeleteParams {
+                preconditions: Some(preconditions),
+                ..DeleteParams::default()
+            };
             self.leadership.check()?;
             let api = self.api(monitor.metadata.namespace.as_deref().unwrap_or_default(), kind);
             match request(kind, &name, "removed", api.delete(&name, &parameters)).await {
@@ -167,7 +193,8 @@ impl Applier<'_> {
                     self.metrics.wrote(kind, "delete");
                     info!(kind = kind_name(kind), %name, "removed what is no longer planned");
                 }
-                Err(Error::Request { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.is_not_found()) => {}
+                Err(Error::Request { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.is_not_found()) =>
+                    {}
                 // Touched since the watch last told of it: its event makes the monitor due again.
                 Err(error) if conflict(&error).is_some() => {}
                 Err(error) => return Err(error),
@@ -203,8 +230,18 @@ impl One<'_> {
         };
         match belongs(&live, monitor) {
             Belongs::Us => {}
-            Belongs::Predecessor => return Err(Error::Leaving { kind, name: name.clone() }),
-            Belongs::Others => return Err(Error::NameTaken { kind, name: name.clone() }),
+            Belongs::Predecessor => {
+                return Err(Error::Leaving {
+                    kind,
+                    name: name.clone(),
+                });
+            }
+            Belongs::Others => {
+                return Err(Error::NameTaken {
+                    kind,
+                    name: name.clone(),
+                });
+            }
         }
         let difference = compare(&self.desired, &live);
         if !difference.differs {
@@ -243,7 +280,9 @@ impl One<'_> {
     /// Removes what somebody put into `spec` or `data` beside ours, which an apply leaves in place.
     async fn sweep(&self) -> Result<(), Error> {
         let (kind, name) = (self.object.kind, &self.object.name);
-        let Some(live) = request(kind, name, "read", self.api().get_opt(name)).await? else { return Ok(()) };
+        let Some(live) = request(kind, name, "read", self.api().get_opt(name)).await? else {
+            return Ok(());
+        };
         if !compare(&self.desired, &live).strays {
             self.remember(&live);
             return Ok(());
@@ -255,7 +294,10 @@ impl One<'_> {
         ]))
         .unwrap_or_default();
         let (api, patch) = (self.api(), Patch::Json::<()>(operations));
-        let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+        let parameters = PatchParams {
+            field_manager: Some(FIELD_MANAGER.into()),
+            ..PatchParams::default()
+        };
         self.applier.leadership.check()?;
         let written = request(kind, name, "cleaned", api.patch_metadata(name, &parameters, &patch)).await?;
         self.applier.metrics.wrote(kind, "patch");
@@ -270,7 +312,9 @@ impl One<'_> {
             version: parse_version(object.resource_version().as_deref()),
             hash: self.hash,
         };
-        self.applier.owned.record(&self.key, self.object.kind, &self.object.name, written);
+        self.applier
+            .owned
+            .record(&self.key, self.object.kind, &self.object.name, written);
     }
 }
 
@@ -284,14 +328,19 @@ enum Belongs {
 }
 
 fn belongs(live: &DynamicObject, monitor: &RoseyMonitor) -> Belongs {
-    let controller = live.metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
+    let controller = live
+        .metadata
+        .owner_references
+        .iter()
+        .flatten()
+        .find(|owner| owner.controller == Some(true));
+    let ours = |name: &String, kind: &str| kind == "RoseyMonitor" && Some(name) == monitor.metadata.name.as_ref();
     match controller {
         Some(owner) if Some(&owner.uid) == monitor.metadata.uid.as_ref() => Belongs::Us,
-        Some(owner) if owner.kind == "RoseyMonitor" && Some(&owner.name) == monitor.metadata.name.as_ref() => Belongs::Predecessor,
-        Some(_) => Belongs::Others,
+        Some(owner) if ours(&owner.name, &owner.kind) => Belongs::Predecessor,
         // Stripped of its owner, or orphaned with an earlier monitor: the managed fields still say who made it.
         None if was_ours(live) => Belongs::Us,
-        None => Belongs::Others,
+        _ => Belongs::Others,
     }
 }
 
@@ -318,8 +367,17 @@ async fn request<T>(
     let name = || name.to_owned();
     match tokio::time::timeout(PATIENCE, answer).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(source)) => Err(Error::Request { kind, name: name(), doing, source: Box::new(source) }),
-        Err(_) => Err(Error::Timeout { kind, name: name(), doing }),
+        Ok(Err(source)) => Err(Error::Request {
+            kind,
+            name: name(),
+            doing,
+            source: Box::new(source),
+        }),
+        Err(_) => Err(Error::Timeout {
+            kind,
+            name: name(),
+            doing,
+        }),
     }
 }
 
@@ -340,3 +398,6 @@ fn kind_not_served(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status)
         if status.code == 404 && status.details.as_ref().is_none_or(|details| details.name.is_empty()))
 }
+
+#[cfg(test)]
+mod tests;

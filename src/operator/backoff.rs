@@ -30,7 +30,12 @@ impl Backoff {
     /// Failures in a row.
     #[must_use]
     pub fn failures(&self, key: &Key) -> u32 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied().unwrap_or_default()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(key)
+            .copied()
+            .unwrap_or_default()
     }
 }
 
@@ -38,10 +43,36 @@ impl Backoff {
 /// that monitors which failed together do not come back together.
 #[must_use]
 pub fn delay(failures: u32, cap: Duration) -> Duration {
-    let full = FIRST.saturating_mul(1u32 << failures.saturating_sub(1).min(16)).min(cap);
+    let full = FIRST
+        .saturating_mul(1u32 << failures.saturating_sub(1).min(16))
+        .min(cap);
     // A fresh RandomState is the standard library's only source of chance.
     let chance = RandomState::new().build_hasher().finish() % 1024;
     full / 2 + full / 2 * u32::try_from(chance).unwrap_or_default() / 1024
+}
+
+/// How long a watch waits before it starts again. Short at the longest: what happens meanwhile is seen late, and the few
+/// watches of an operator are no burden for an API server that comes back.
+#[derive(Debug, Default)]
+pub struct Pause(u32);
+
+impl Pause {
+    const LONGEST: Duration = Duration::from_secs(2);
+}
+
+impl Iterator for Pause {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.0 = self.0.saturating_add(1);
+        Some(delay(self.0, Self::LONGEST))
+    }
+}
+
+impl kube::runtime::utils::Backoff for Pause {
+    fn reset(&mut self) {
+        self.0 = 0;
+    }
 }
 
 #[cfg(test)]

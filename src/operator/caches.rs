@@ -9,6 +9,8 @@ use kube::runtime::{WatchStreamExt, watcher};
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
+use super::backoff::Pause;
+
 /// Which caches are still to be filled.
 #[derive(Clone, Debug)]
 pub struct Caches(watch::Sender<BTreeSet<&'static str>>);
@@ -33,7 +35,11 @@ impl Caches {
 
     /// Waits until none of these is still to come.
     pub async fn full(&self, names: &[&str]) {
-        let _ = self.0.subscribe().wait_for(|pending| !names.iter().any(|name| pending.contains(name))).await;
+        let _ = self
+            .0
+            .subscribe()
+            .wait_for(|pending| !names.iter().any(|name| pending.contains(name)))
+            .await;
     }
 }
 
@@ -52,7 +58,7 @@ pub async fn follow<K: Debug>(
     stream: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
     mut take: impl FnMut(Option<watcher::Event<K>>),
 ) {
-    let mut stream = std::pin::pin!(stream.default_backoff());
+    let mut stream = std::pin::pin!(stream.backoff(Pause::default()));
     while let Some(event) = stream.next().await {
         match event {
             Ok(event) => {
@@ -77,13 +83,15 @@ pub async fn follow<K: Debug>(
 
 fn refused(error: &watcher::Error) -> bool {
     use watcher::Error::{InitialListFailed, WatchError, WatchFailed, WatchStartFailed};
-    match error {
-        InitialListFailed(kube::Error::Api(status)) | WatchStartFailed(kube::Error::Api(status)) | WatchFailed(kube::Error::Api(status)) => {
-            status.is_forbidden()
-        }
-        WatchError(status) => status.is_forbidden(),
-        _ => false,
-    }
+    let status = match error {
+        InitialListFailed(error) | WatchStartFailed(error) | WatchFailed(error) => match error {
+            kube::Error::Api(status) => status,
+            _ => return false,
+        },
+        WatchError(status) => status,
+        watcher::Error::NoResourceVersion => return false,
+    };
+    status.is_forbidden()
 }
 
 /// Follows a watch of a kind while that is installed. `gone` is called when it no longer is.
@@ -97,7 +105,9 @@ pub async fn while_served<F: Future<Output = ()>>(
 ) {
     let has = |served: &Option<BTreeSet<String>>| served.as_ref().map(|served| served.contains(plural));
     loop {
-        let Ok(now) = served.wait_for(|served| served.is_some()).await.map(|served| has(&served)) else { return };
+        let Ok(now) = served.wait_for(Option::is_some).await.map(|served| has(&served)) else {
+            return;
+        };
         let changed = async |to: bool| served.clone().wait_for(|served| has(served) == Some(to)).await.is_err();
         let over = if now == Some(true) {
             tokio::select! {

@@ -109,7 +109,11 @@ impl Error {
 pub async fn run(context: Arc<Context>, concurrency: u16, shutdown: CancellationToken) {
     let mut leads = context.leadership.subscribe();
     loop {
-        if shutdown.run_until_cancelled(leads.wait_for(|leads| *leads)).await.is_none_or(|leads| leads.is_err()) {
+        if shutdown
+            .run_until_cancelled(leads.wait_for(|leads| *leads))
+            .await
+            .is_none_or(|leads| leads.is_err())
+        {
             return;
         }
         let lost = async {
@@ -134,12 +138,22 @@ async fn term(context: Arc<Context>, concurrency: u16, shutdown: CancellationTok
     let queue = futures::stream::poll_fn(move |cx| due.poll_recv(cx)).map(|key| Ok::<_, Infallible>(key.reference()));
     let config = Config::default().concurrency(concurrency.max(1));
     let store = context.monitors.store();
-    let applied = applier(tracked, retry, Arc::clone(&context), store, queue.take_until(shutdown.cancelled_owned()), config);
+    let applied = applier(
+        tracked,
+        retry,
+        Arc::clone(&context),
+        store,
+        queue.take_until(shutdown.cancelled_owned()),
+        config,
+    );
     applied
         .for_each(|result| async move {
             match result {
                 Ok((monitor, _)) => debug!(%monitor, "reconciled"),
-                Err(kube::runtime::controller::Error::ObjectNotFound(_) | kube::runtime::controller::Error::ReconcilerFailed(..)) => {}
+                Err(
+                    kube::runtime::controller::Error::ObjectNotFound(_)
+                    | kube::runtime::controller::Error::ReconcilerFailed(..),
+                ) => {}
                 Err(error) => error!(%error, "the controller failed"),
             }
         })
@@ -153,7 +167,9 @@ fn tracked(monitor: Arc<RoseyMonitor>, context: Arc<Context>) -> Reconciled {
     Box::pin(async move {
         let started = Instant::now();
         let result = reconcile(&monitor, &context).await;
-        context.metrics.reconciled(started.elapsed(), result.as_ref().err().map(Error::category));
+        context
+            .metrics
+            .reconciled(started.elapsed(), result.as_ref().err().map(Error::category));
         if result.is_ok() {
             context.backoff.forget(&Key::of(&monitor));
         }
@@ -180,7 +196,11 @@ async fn reconcile(monitor: &RoseyMonitor, context: &Context) -> Result<Action, 
 async fn apply(monitor: &RoseyMonitor, plan: &Result<Plan, Problems>, context: &Context) -> Applied {
     let key = Key::of(monitor);
     let Ok(plan) = plan else {
-        return if monitor.spec.paused { Applied::Paused } else { Applied::Invalid };
+        return if monitor.spec.paused {
+            Applied::Paused
+        } else {
+            Applied::Invalid
+        };
     };
     context.metrics.planned(&key, Some(plan));
     if monitor.spec.paused {
@@ -209,7 +229,8 @@ async fn report(
     let key = Key::of(monitor);
     if let Applied::Failed(error) = applied
         && !error.is_final()
-        && (context.backoff.failures(&key) < PATIENT || matches!(error, apply::Error::NotLeader(_) | apply::Error::Leaving { .. }))
+        && (context.backoff.failures(&key) < PATIENT
+            || matches!(error, apply::Error::NotLeader(_) | apply::Error::Leaving { .. }))
     {
         return Ok(());
     }
@@ -219,15 +240,21 @@ async fn report(
         applied,
         sidecars,
         selection: plan.as_ref().ok().map(|plan| selected(monitor, plan, context)),
-        refused: plan.as_ref().map(|plan| context.refusals.of(&key, &plan.objects, &context.owned)).unwrap_or_default(),
+        refused: plan
+            .as_ref()
+            .map(|plan| context.refusals.of(&key, &plan.objects, &context.owned))
+            .unwrap_or_default(),
     };
     let before = context.reports.standing(monitor);
     let now = status::status(observation, &before, k8s_openapi::jiff::Timestamp::now());
     if now == before {
         return Ok(());
     }
-    info!(monitor = %key, reason = now.reason, message = now.message, "reporting");
-    context.reports.write(&context.client, &context.leadership, monitor, now.clone()).await?;
+    info!(monitor = %key, reason = now.reason, says = now.message, "reporting");
+    context
+        .reports
+        .write(&context.client, &context.leadership, monitor, now.clone())
+        .await?;
     context.metrics.wrote_status();
     context.announcer.announce(monitor, &before, &now).await;
     Ok(())
@@ -236,13 +263,24 @@ async fn report(
 fn selected(monitor: &RoseyMonitor, plan: &Plan, context: &Context) -> Selection {
     let namespace = monitor.metadata.namespace.as_deref().unwrap_or_default();
     let labels = context.landscape.labels_of(namespace);
-    selection(&context.landscape.view(), Home { namespace, labels: labels.as_ref() }, &plan.objects)
+    selection(
+        &context.landscape.view(),
+        Home {
+            namespace,
+            labels: labels.as_ref(),
+        },
+        &plan.objects,
+    )
 }
 
 /// When a monitor that failed is tried again.
 #[allow(clippy::needless_pass_by_value, reason = "the shape that kube asks for")]
 fn retry(monitor: Arc<RoseyMonitor>, error: &Error, context: Arc<Context>) -> Action {
     if error.category() == "not_leader" {
+        return Action::await_change();
+    }
+    if matches!(error, Error::Apply(apply::Error::Missing(_))) && !context.landscape.missing().is_empty() {
+        // The definitions are watched: every monitor becomes due when they come.
         return Action::await_change();
     }
     let key = Key::of(&monitor);

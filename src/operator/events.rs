@@ -19,13 +19,22 @@ impl Announcer {
     /// Publishes as the replica `instance`.
     #[must_use]
     pub fn new(client: Client, instance: &str) -> Self {
-        Self(Recorder::new(client, Reporter { controller: FIELD_MANAGER.into(), instance: Some(instance.into()) }))
+        Self(Recorder::new(
+            client,
+            Reporter {
+                controller: FIELD_MANAGER.into(),
+                instance: Some(instance.into()),
+            },
+        ))
     }
 
     /// Publishes what has become worth a warning. An Event that can't be published is no reason to fail.
     pub async fn announce(&self, monitor: &RoseyMonitor, before: &MonitorStatus, now: &MonitorStatus) {
         for (action, reason, message) in news(before, now) {
-            let note = message.char_indices().nth(LONGEST).map_or(message, |(end, _)| &message[..end]);
+            let note = message
+                .char_indices()
+                .nth(LONGEST)
+                .map_or(message, |(end, _)| &message[..end]);
             let event = Event {
                 type_: EventType::Warning,
                 reason: reason.into(),
@@ -42,12 +51,20 @@ impl Announcer {
 
 /// Action, reason and message of what has become worth a warning.
 fn news<'a>(before: &MonitorStatus, now: &'a MonitorStatus) -> Vec<(&'static str, &'a str, &'a str)> {
-    let told = [(READY, "Reconcile", &["Invalid", "NameTaken"][..]), (INJECTED, "Inject", &["Skipped"][..])];
+    let told = [
+        (READY, "Reconcile", &["Invalid", "NameTaken"][..]),
+        (INJECTED, "Inject", &["Skipped"][..]),
+    ];
     let said = |status: &MonitorStatus, kind: &str, reason: &str, message: &str| {
-        status.conditions.iter().any(|c| c.type_ == kind && c.reason == reason && c.message == message)
+        status
+            .conditions
+            .iter()
+            .any(|c| c.type_ == kind && c.reason == reason && c.message == message)
     };
     let conditions = now.conditions.iter().filter_map(|c| {
-        let (_, action, _) = told.iter().find(|(kind, _, reasons)| c.type_ == *kind && reasons.contains(&c.reason.as_str()))?;
+        let (_, action, _) = told
+            .iter()
+            .find(|(kind, _, reasons)| c.type_ == *kind && reasons.contains(&c.reason.as_str()))?;
         (!said(before, &c.type_, &c.reason, &c.message)).then_some((*action, c.reason.as_str(), c.message.as_str()))
     });
     conditions.collect()
@@ -70,7 +87,10 @@ mod tests {
         assert_eq!(news(&nothing, &bad), [("Reconcile", "Invalid", "a")]);
         assert!(news(&bad, &bad).is_empty());
         assert_eq!(news(&bad, &status(READY, "Invalid", "b")).len(), 1);
-        assert_eq!(news(&nothing, &status(INJECTED, "Skipped", "a")), [("Inject", "Skipped", "a")]);
+        assert_eq!(
+            news(&nothing, &status(INJECTED, "Skipped", "a")),
+            [("Inject", "Skipped", "a")]
+        );
         for (kind, reason) in [(READY, "Applied"), (READY, "ApplyFailed"), (INJECTED, "PodsMissing")] {
             assert!(news(&nothing, &status(kind, reason, "a")).is_empty());
         }

@@ -22,13 +22,19 @@ impl Key {
     /// The monitor `name` in `namespace`.
     #[must_use]
     pub fn new(namespace: &str, name: &str) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
     }
 
     /// The key of a monitor.
     #[must_use]
     pub fn of(monitor: &RoseyMonitor) -> Self {
-        Self::new(monitor.metadata.namespace.as_deref().unwrap_or_default(), &monitor.name_any())
+        Self::new(
+            monitor.metadata.namespace.as_deref().unwrap_or_default(),
+            &monitor.name_any(),
+        )
     }
 
     /// As caches know it.

@@ -53,6 +53,8 @@ struct Inner {
     prometheuses: BTreeMap<Place, PrometheusSpec>,
     alertmanagers: BTreeMap<Place, AlertmanagerSpec>,
     listed_namespaces: HashMap<String, Labels>,
+    /// Kinds whose objects could be listed, so that the API server serves them by now.
+    listed: BTreeSet<Kind>,
 }
 
 /// What stands around the monitors.
@@ -73,7 +75,15 @@ impl Landscape {
     #[must_use]
     pub fn new(base: Platform, server: Info, monitors: Monitors, queue: Queue) -> Self {
         let platform = watch::Sender::new(Arc::new(discovered(&base, &server, None, [].iter())));
-        Self { inner: Mutex::default(), base, server, monitors, queue, platform, served: watch::Sender::default() }
+        Self {
+            inner: Mutex::default(),
+            base,
+            server,
+            monitors,
+            queue,
+            platform,
+            served: watch::Sender::default(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -92,13 +102,26 @@ impl Landscape {
         self.served.subscribe()
     }
 
-    /// The kinds of a plan that are not installed.
+    /// The kinds of a plan that the API server does not serve: not installed, or only just.
     #[must_use]
     pub fn missing(&self) -> BTreeSet<Kind> {
-        let served = self.served.borrow();
-        let Some(served) = &*served else { return BTreeSet::new() };
-        let absent = |kind: &Kind| *kind != Kind::ConfigMap && !served.contains(&kind.api_resource().plural);
+        let inner = self.lock();
+        let absent = |kind: &Kind| *kind != Kind::ConfigMap && !inner.listed.contains(kind);
         Kind::ALL.into_iter().filter(absent).collect()
+    }
+
+    /// The objects of a kind could be listed, or the operator may not do so: either way the API server serves it.
+    pub fn kind_served(&self, kind: Kind) {
+        let mut inner = self.lock();
+        let came = inner.listed.insert(kind);
+        self.settle(inner, came);
+    }
+
+    /// A kind of a plan is no longer installed.
+    pub fn kind_withdrawn(&self, kind: Kind) {
+        let mut inner = self.lock();
+        let went = inner.listed.remove(&kind);
+        self.settle(inner, went);
     }
 
     /// What decides about the condition Selected.
@@ -122,7 +145,13 @@ impl Landscape {
         let plural = |metadata: &ObjectMeta| metadata.name.as_deref()?.strip_suffix(GROUP).map(str::to_owned);
         match event {
             None => {
-                let all = ["podmonitors", "prometheusrules", "alertmanagerconfigs", "prometheuses", "alertmanagers"];
+                let all = [
+                    "podmonitors",
+                    "prometheusrules",
+                    "alertmanagerconfigs",
+                    "prometheuses",
+                    "alertmanagers",
+                ];
                 inner.definitions = all.into_iter().map(|plural| (plural.to_owned(), None)).collect();
             }
             Some(Event::Init) => {
@@ -190,7 +219,10 @@ impl Landscape {
     pub fn namespaces(&self, event: Option<Event<PartialObjectMeta<Namespace>>>) {
         let mut inner = self.lock();
         let entry = |namespace: PartialObjectMeta<Namespace>| {
-            (namespace.metadata.name.unwrap_or_default(), namespace.metadata.labels.unwrap_or_default())
+            (
+                namespace.metadata.name.unwrap_or_default(),
+                namespace.metadata.labels.unwrap_or_default(),
+            )
         };
         match event {
             None => inner.namespaces = Access::Refused,
@@ -203,7 +235,11 @@ impl Landscape {
                 let listed = std::mem::take(&mut inner.listed_namespaces);
                 let before = std::mem::replace(&mut inner.namespaces, Access::Known(listed.clone()));
                 drop(inner);
-                let before = if let Access::Known(before) = before { before } else { HashMap::new() };
+                let before = if let Access::Known(before) = before {
+                    before
+                } else {
+                    HashMap::new()
+                };
                 for (name, _) in listed.iter().filter(|(name, labels)| before.get(*name) != Some(labels)) {
                     self.push_namespace(name);
                 }
@@ -246,14 +282,22 @@ impl Landscape {
     }
 
     fn push_namespace(&self, namespace: &str) {
-        self.monitors.each_in(namespace, |monitor| self.queue.push(&Key::of(monitor)));
+        self.monitors
+            .each_in(namespace, |monitor| self.queue.push(&Key::of(monitor)));
     }
 }
 
 impl Inner {
     fn install(&mut self, plural: Option<String>, metadata: &ObjectMeta) {
-        if let Some(plural) = plural {
-            let version = metadata.annotations.as_ref().and_then(|annotations| annotations.get(VERSION_ANNOTATION));
+        let Some(plural) = plural else { return };
+        if metadata.deletion_timestamp.is_some() {
+            // The API server lets nobody create anything of a kind that is going.
+            self.definitions.remove(&plural);
+        } else {
+            let version = metadata
+                .annotations
+                .as_ref()
+                .and_then(|annotations| annotations.get(VERSION_ANNOTATION));
             self.definitions.insert(plural, version.cloned());
         }
     }
@@ -265,7 +309,12 @@ fn take<K, S: Clone>(
     event: Option<Event<K>>,
     open: impl Fn(K) -> (ObjectMeta, S),
 ) -> Option<Access<BTreeMap<Place, S>>> {
-    let place = |metadata: ObjectMeta| (metadata.namespace.unwrap_or_default(), metadata.name.unwrap_or_default());
+    let place = |metadata: ObjectMeta| {
+        (
+            metadata.namespace.unwrap_or_default(),
+            metadata.name.unwrap_or_default(),
+        )
+    };
     match event {
         None => return Some(Access::Refused),
         Some(Event::Init) => {

@@ -33,7 +33,10 @@ pub struct Leadership {
 
 impl Default for Leadership {
     fn default() -> Self {
-        Self { until: Arc::default(), leads: watch::Sender::new(false) }
+        Self {
+            until: Arc::default(),
+            leads: watch::Sender::new(false),
+        }
     }
 }
 
@@ -50,7 +53,11 @@ impl Leadership {
     /// Another replica may lead by now.
     pub fn check(&self) -> Result<(), NotLeader> {
         let now = milliseconds(Instant::now());
-        if now < self.until.load(Ordering::Acquire) { Ok(()) } else { Err(NotLeader) }
+        if now < self.until.load(Ordering::Acquire) {
+            Ok(())
+        } else {
+            Err(NotLeader)
+        }
     }
 
     /// A leadership that does not change.
@@ -78,7 +85,9 @@ fn milliseconds(instant: Instant) -> u64 {
     static EPOCH: OnceLock<Instant> = OnceLock::new();
     // The epoch lies before the first instant, so that instant 0 is "never".
     let epoch = *EPOCH.get_or_init(Instant::now);
-    u64::try_from(instant.saturating_duration_since(epoch).as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+    u64::try_from(instant.saturating_duration_since(epoch).as_millis())
+        .unwrap_or(u64::MAX)
+        .saturating_add(1)
 }
 
 /// How the Lease is held.
@@ -117,7 +126,12 @@ impl Elector {
     /// An elector that reports to `leadership`.
     #[must_use]
     pub fn new(client: Client, settings: Settings, leadership: Leadership) -> Self {
-        Self { leases: Api::namespaced(client, &settings.namespace), settings, leadership, seen: None }
+        Self {
+            leases: Api::namespaced(client, &settings.namespace),
+            settings,
+            leadership,
+            seen: None,
+        }
     }
 
     /// Stands for election until `release`; then the Lease is given back, if it is ours.
@@ -135,7 +149,11 @@ impl Elector {
                 Some(Ok(Err(error))) => warn!(%error, "the lease could not be read or written"),
                 Some(Err(_)) => warn!("the API server did not answer about the lease in time"),
             }
-            if release.run_until_cancelled(tokio::time::sleep_until(started + self.settings.retry())).await.is_none() {
+            if release
+                .run_until_cancelled(tokio::time::sleep_until(started + self.settings.retry()))
+                .await
+                .is_none()
+            {
                 break;
             }
         }
@@ -147,7 +165,10 @@ impl Elector {
         if !leads {
             self.look(started).await?;
         }
-        let seen = self.seen.as_ref().map(|(lease, since)| (lease, started.duration_since(*since)));
+        let seen = self
+            .seen
+            .as_ref()
+            .map(|(lease, since)| (lease, started.duration_since(*since)));
         if decide(seen, &self.settings.identity) == Step::Wait {
             return Ok(());
         }
@@ -159,7 +180,9 @@ impl Elector {
                 self.leadership.extend(started + self.settings.deadline());
                 Ok(())
             }
-            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() || status.is_not_found() => {
+            Err(kube::Error::Api(status))
+                if status.is_conflict() || status.is_already_exists() || status.is_not_found() =>
+            {
                 debug!(%status, "another replica was faster");
                 self.leadership.end();
                 self.look(started).await
@@ -185,17 +208,34 @@ impl Elector {
         let mut spec = old.and_then(|lease| lease.spec.clone()).unwrap_or_default();
         if spec.holder_identity.as_deref() != holder {
             spec.acquire_time = Some(now.clone());
-            spec.lease_transitions = Some(old.map_or(0, |_| spec.lease_transitions.unwrap_or_default().saturating_add(1)));
+            spec.lease_transitions =
+                Some(old.map_or(0, |_| spec.lease_transitions.unwrap_or_default().saturating_add(1)));
         }
         spec.holder_identity = holder.map(str::to_owned);
         spec.renew_time = Some(now);
         spec.lease_duration_seconds = Some(i32::try_from(self.settings.duration.as_secs()).unwrap_or(i32::MAX));
         let written = if let Some(old) = old {
-            let lease = Lease { metadata: old.metadata.clone(), spec: Some(spec) };
-            self.leases.replace(&self.settings.name, &PostParams::default(), &lease).await?
+            let lease = Lease {
+                metadata: old.metadata.clone(),
+                spec: Some(spec),
+            };
+            self.leases
+                .replace(&self.settings.name, &PostParams::default(), &lease)
+                .await?
         } else {
-            let metadata = ObjectMeta { name: Some(self.settings.name.clone()), ..ObjectMeta::default() };
-            self.leases.create(&PostParams::default(), &Lease { metadata, spec: Some(spec) }).await?
+            let metadata = ObjectMeta {
+                name: Some(self.settings.name.clone()),
+                ..ObjectMeta::default()
+            };
+            self.leases
+                .create(
+                    &PostParams::default(),
+                    &Lease {
+                        metadata,
+                        spec: Some(spec),
+                    },
+                )
+                .await?
         };
         self.seen = Some((written, Instant::now()));
         Ok(())
@@ -207,7 +247,9 @@ impl Elector {
         if led {
             match tokio::time::timeout(Duration::from_secs(2), self.write(None)).await {
                 Ok(Ok(())) => info!("the lease is released"),
-                Ok(Err(error)) => warn!(%error, "the lease could not be released; another replica waits until it expires"),
+                Ok(Err(error)) => {
+                    warn!(%error, "the lease could not be released; another replica waits until it expires");
+                }
                 Err(_) => warn!("the lease could not be released in time; another replica waits until it expires"),
             }
         }
@@ -225,13 +267,23 @@ enum Step {
 
 /// Decides from the Lease and how long it has not changed.
 fn decide(seen: Option<(&Lease, Duration)>, identity: &str) -> Step {
-    let Some((LeaseSpec { holder_identity: Some(holder), lease_duration_seconds, .. }, unchanged)) =
-        seen.and_then(|(lease, unchanged)| lease.spec.as_ref().map(|spec| (spec, unchanged)))
+    let Some((
+        LeaseSpec {
+            holder_identity: Some(holder),
+            lease_duration_seconds,
+            ..
+        },
+        unchanged,
+    )) = seen.and_then(|(lease, unchanged)| lease.spec.as_ref().map(|spec| (spec, unchanged)))
     else {
         return Step::Take;
     };
     let lasts = Duration::from_secs(lease_duration_seconds.unwrap_or(15).max(1).unsigned_abs().into());
-    if holder.is_empty() || holder == identity || unchanged >= lasts { Step::Take } else { Step::Wait }
+    if holder.is_empty() || holder == identity || unchanged >= lasts {
+        Step::Take
+    } else {
+        Step::Wait
+    }
 }
 
 #[cfg(test)]
@@ -239,8 +291,15 @@ mod tests {
     use super::*;
 
     fn lease(holder: Option<&str>) -> Lease {
-        let spec = LeaseSpec { holder_identity: holder.map(str::to_owned), lease_duration_seconds: Some(15), ..LeaseSpec::default() };
-        Lease { spec: Some(spec), ..Lease::default() }
+        let spec = LeaseSpec {
+            holder_identity: holder.map(str::to_owned),
+            lease_duration_seconds: Some(15),
+            ..LeaseSpec::default()
+        };
+        Lease {
+            spec: Some(spec),
+            ..Lease::default()
+        }
     }
 
     #[test]
@@ -255,7 +314,11 @@ mod tests {
             (Some("other"), short, Step::Wait),
             (Some("other"), long, Step::Take),
         ] {
-            assert_eq!(decide(Some((&lease(holder), unchanged)), "me"), step, "{holder:?} {unchanged:?}");
+            assert_eq!(
+                decide(Some((&lease(holder), unchanged)), "me"),
+                step,
+                "{holder:?} {unchanged:?}"
+            );
         }
     }
 

@@ -44,11 +44,28 @@ impl Metrics {
             registry.register(Box::new(counter.clone()))?;
             Ok::<_, prometheus::Error>(counter)
         };
-        let reconciles = counter("rosey_operator_reconciles_total", "Reconciles of monitors by outcome.", &["outcome"])?;
-        let errors = counter("rosey_operator_errors_total", "What went wrong, by category.", &["category"])?;
-        let writes = counter("rosey_operator_writes_total", "Objects that were written, by kind and verb.", &["kind", "verb"])?;
-        let durations = HistogramOpts::new("rosey_operator_reconcile_duration_seconds", "How long reconciles took, in seconds.")
-            .buckets(vec![0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]);
+        let reconciles = counter(
+            "rosey_operator_reconciles_total",
+            "Reconciles of monitors by outcome.",
+            &["outcome"],
+        )?;
+        let errors = counter(
+            "rosey_operator_errors_total",
+            "What went wrong, by category.",
+            &["category"],
+        )?;
+        let writes = counter(
+            "rosey_operator_writes_total",
+            "Objects that were written, by kind and verb.",
+            &["kind", "verb"],
+        )?;
+        let durations = HistogramOpts::new(
+            "rosey_operator_reconcile_duration_seconds",
+            "How long reconciles took, in seconds.",
+        )
+        .buckets(vec![
+            0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+        ]);
         let durations = Histogram::with_opts(durations)?;
         registry.register(Box::new(durations.clone()))?;
         let receivers = IntGauge::new(
@@ -59,7 +76,15 @@ impl Metrics {
         for outcome in ["success", "error"] {
             reconciles.with_label_values(&[outcome]);
         }
-        Ok(Self { registry, reconciles, durations, errors, writes, receivers, receivers_of: Mutex::default() })
+        Ok(Self {
+            registry,
+            reconciles,
+            durations,
+            errors,
+            writes,
+            receivers,
+            receivers_of: Mutex::default(),
+        })
     }
 
     /// Registers what speaks of the monitors.
@@ -86,7 +111,9 @@ impl Metrics {
 
     /// An object was written.
     pub fn wrote(&self, kind: Kind, verb: &str) {
-        self.writes.with_label_values(&[kind.api_resource().kind.as_str(), verb]).inc();
+        self.writes
+            .with_label_values(&[kind.api_resource().kind.as_str(), verb])
+            .inc();
     }
 
     /// A status was written.
@@ -102,7 +129,9 @@ impl Metrics {
     /// A reconcile ended.
     pub fn reconciled(&self, took: Duration, failure: Option<&str>) {
         self.durations.observe(took.as_secs_f64());
-        self.reconciles.with_label_values(&[if failure.is_some() { "error" } else { "success" }]).inc();
+        self.reconciles
+            .with_label_values(&[if failure.is_some() { "error" } else { "success" }])
+            .inc();
         if let Some(category) = failure {
             self.failed(category);
         }
@@ -113,8 +142,13 @@ impl Metrics {
         let mut of = self.receivers_of.lock().unwrap_or_else(PoisonError::into_inner);
         match plan {
             Some(plan) => {
-                let routes = plan.objects.iter().filter(|object| object.kind == Kind::AlertmanagerConfig);
-                let receivers: usize = routes.filter_map(|object| Some(object.json["spec"]["receivers"].as_array()?.len())).sum();
+                let routes = plan
+                    .objects
+                    .iter()
+                    .filter(|object| object.kind == Kind::AlertmanagerConfig);
+                let receivers: usize = routes
+                    .filter_map(|object| Some(object.json["spec"]["receivers"].as_array()?.len()))
+                    .sum();
                 of.insert(key.clone(), i64::try_from(receivers).unwrap_or(i64::MAX));
             }
             None => {
@@ -132,9 +166,17 @@ struct Family {
 }
 
 impl Family {
-    fn new(name: &str, help: &str, kind: prometheus::proto::MetricType, labels: &[&str]) -> Result<Self, prometheus::Error> {
+    fn new(
+        name: &str,
+        help: &str,
+        kind: prometheus::proto::MetricType,
+        labels: &[&str],
+    ) -> Result<Self, prometheus::Error> {
         let labels = labels.iter().map(ToString::to_string).collect();
-        Ok(Self { desc: Desc::new(name.into(), help.into(), labels, HashMap::new())?, kind })
+        Ok(Self {
+            desc: Desc::new(name.into(), help.into(), labels, HashMap::new())?,
+            kind,
+        })
     }
 
     fn of(&self, metrics: Vec<prometheus::proto::Metric>) -> MetricFamily {

@@ -26,7 +26,13 @@ pub struct Monitors {
 #[must_use]
 pub fn pair() -> (Monitors, Writer<RoseyMonitor>) {
     let (store, writer) = reflector::store();
-    (Monitors { store, names: Arc::default() }, writer)
+    (
+        Monitors {
+            store,
+            names: Arc::default(),
+        },
+        writer,
+    )
 }
 
 impl Monitors {
@@ -55,7 +61,10 @@ impl Monitors {
     /// Finds a monitor by its namespace from now on.
     pub fn index(&self, monitor: &RoseyMonitor) {
         let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
-        names.entry(monitor.namespace().unwrap_or_default()).or_default().insert(monitor.name_any());
+        names
+            .entry(monitor.namespace().unwrap_or_default())
+            .or_default()
+            .insert(monitor.name_any());
     }
 
     fn forget(&self, key: &Key) {
@@ -151,7 +160,12 @@ impl Feed {
             }
             Err(invalid) => {
                 let (namespace, name) = (invalid.metadata.namespace.as_deref(), invalid.metadata.name.as_deref());
-                error!(namespace, name, error = invalid.error, "a monitor can't be read; its objects stay as they are");
+                error!(
+                    namespace,
+                    name,
+                    error = invalid.error,
+                    "a monitor can't be read; its objects stay as they are"
+                );
                 self.metrics.failed("unreadable");
                 None
             }
@@ -178,10 +192,16 @@ impl Feed {
 type Signature = (Option<String>, Option<i64>, bool);
 
 fn signature(monitor: &RoseyMonitor) -> Signature {
-    let told = monitor.status.as_ref().is_some_and(|status| !status.conditions.is_empty());
+    let told = monitor
+        .status
+        .as_ref()
+        .is_some_and(|status| !status.conditions.is_empty());
     (monitor.metadata.uid.clone(), monitor.metadata.generation, told)
 }
 
 fn key(guard: &DeserializeGuard<RoseyMonitor>) -> Key {
-    Key::new(guard.meta().namespace.as_deref().unwrap_or_default(), guard.meta().name.as_deref().unwrap_or_default())
+    Key::new(
+        guard.meta().namespace.as_deref().unwrap_or_default(),
+        guard.meta().name.as_deref().unwrap_or_default(),
+    )
 }

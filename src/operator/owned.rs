@@ -6,8 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use kube::core::PartialObjectMeta;
-use kube::core::DynamicObject;
+use kube::core::{DynamicObject, PartialObjectMeta};
 use kube::runtime::watcher::Event;
 use tokio::sync::watch;
 
@@ -66,15 +65,19 @@ struct Entry {
 }
 
 type Id = (Kind, Arc<str>, Arc<str>);
+/// Namespace and name.
+type Place = (Arc<str>, Arc<str>);
 
 #[derive(Debug, Default)]
 struct Inner {
     entries: HashMap<Id, Entry>,
     of: HashMap<Key, BTreeSet<(Kind, Arc<str>)>>,
     /// Objects that the relist in progress has shown, by kind.
-    listed: HashMap<Kind, BTreeSet<(Arc<str>, Arc<str>)>>,
+    listed: HashMap<Kind, BTreeSet<Place>>,
     /// Monitors that exist.
     monitors: BTreeSet<Key>,
+    /// Monitors whose exporter has had its configuration. One that is removed is back at once: no reason to leave pods alone.
+    configured: BTreeSet<Key>,
 }
 
 /// The objects of all monitors.
@@ -90,7 +93,11 @@ impl Owned {
     /// Knows nothing yet, and tells `queue` which monitors become due.
     #[must_use]
     pub fn new(queue: Queue) -> Self {
-        Self { inner: Mutex::default(), queue, configured: watch::Sender::default() }
+        Self {
+            inner: Mutex::default(),
+            queue,
+            configured: watch::Sender::default(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -107,10 +114,14 @@ impl Owned {
     #[must_use]
     pub fn standing(&self, key: &Key, kind: Kind, name: &str, hash: u64) -> Standing {
         let inner = self.lock();
-        let Some(entry) = inner.entries.get(&id(kind, key, name)) else { return Standing::Unseen };
+        let Some(entry) = inner.entries.get(&id(kind, key, name)) else {
+            return Standing::Unseen;
+        };
         match &entry.written {
             Some(written) if written.version >= entry.seen && written.hash == hash => Standing::Settled,
-            Some(written) if written.version >= entry.seen => Standing::Ours { uid: written.uid.clone() },
+            Some(written) if written.version >= entry.seen => Standing::Ours {
+                uid: written.uid.clone(),
+            },
             _ if entry.present.is_some() => Standing::Unknown,
             _ => Standing::Unseen,
         }
@@ -120,7 +131,7 @@ impl Owned {
     pub fn record(&self, key: &Key, kind: Kind, name: &str, written: Written) {
         let mut inner = self.lock();
         inner.entry(key, kind, name).written = Some(written);
-        self.publish(&inner, kind);
+        self.configure(&mut inner, kind, key);
     }
 
     /// Version of an object, while nobody has touched it since our last write or read.
@@ -128,20 +139,36 @@ impl Owned {
     pub fn version(&self, key: &Key, kind: Kind, name: &str) -> Option<u64> {
         let inner = self.lock();
         let entry = inner.entries.get(&id(kind, key, name))?;
-        Some(entry.seen.max(entry.written.as_ref().map_or(0, |written| written.version)))
+        Some(
+            entry
+                .seen
+                .max(entry.written.as_ref().map_or(0, |written| written.version)),
+        )
     }
 
     /// The objects that belong to the monitor with this uid and are not planned.
     #[must_use]
     pub fn leftovers(&self, key: &Key, uid: &str, planned: &BTreeSet<(Kind, &str)>) -> Vec<Leftover> {
         let inner = self.lock();
-        let names = inner.of.get(key).into_iter().flatten().filter(|(kind, name)| !planned.contains(&(*kind, &**name)));
+        let names = inner
+            .of
+            .get(key)
+            .into_iter()
+            .flatten()
+            .filter(|(kind, name)| !planned.contains(&(*kind, &**name)));
         names
             .filter_map(|(kind, name)| {
-                let entry = inner.entries.get(&(*kind, Arc::clone(&key.namespace), Arc::clone(name)))?;
+                let entry = inner
+                    .entries
+                    .get(&(*kind, Arc::clone(&key.namespace), Arc::clone(name)))?;
                 let (object, owner) = entry.present.as_ref()?;
                 let ours = owner.as_deref() == Some(uid);
-                ours.then(|| Leftover { kind: *kind, name: Arc::clone(name), uid: object.clone(), version: entry.seen })
+                ours.then(|| Leftover {
+                    kind: *kind,
+                    name: Arc::clone(name),
+                    uid: object.clone(),
+                    version: entry.seen,
+                })
             })
             .collect()
     }
@@ -157,7 +184,7 @@ impl Owned {
     pub fn monitor_exists(&self, key: &Key) {
         let mut inner = self.lock();
         if inner.monitors.insert(key.clone()) {
-            self.publish(&inner, Kind::ConfigMap);
+            self.publish(&inner);
         }
     }
 
@@ -165,13 +192,20 @@ impl Owned {
     pub fn monitor_gone(&self, key: &Key) {
         let mut inner = self.lock();
         inner.monitors.remove(key);
-        let absent: Vec<Id> = inner.of.get(key).into_iter().flatten().map(|(kind, name)| id(*kind, key, name)).collect();
+        inner.configured.remove(key);
+        let absent: Vec<Id> = inner
+            .of
+            .get(key)
+            .into_iter()
+            .flatten()
+            .map(|(kind, name)| id(*kind, key, name))
+            .collect();
         for id in absent {
             if inner.entries.get(&id).is_some_and(|entry| entry.present.is_none()) {
                 inner.remove(&id);
             }
         }
-        self.publish(&inner, Kind::ConfigMap);
+        self.publish(&inner);
     }
 
     /// Takes in what a watch of `kind` says.
@@ -190,16 +224,9 @@ impl Owned {
             Event::InitDone => {
                 let listed = inner.listed.remove(&kind).unwrap_or_default();
                 self.absent_but(&mut inner, kind, &listed);
-                self.publish(&inner, kind);
             }
-            Event::Apply(object) => {
-                self.appeared(&mut inner, kind, &object);
-                self.publish(&inner, kind);
-            }
-            Event::Delete(object) => {
-                self.vanished(&mut inner, kind, &object);
-                self.publish(&inner, kind);
-            }
+            Event::Apply(object) => self.appeared(&mut inner, kind, &object),
+            Event::Delete(object) => self.vanished(&mut inner, kind, &object),
         }
     }
 
@@ -211,9 +238,16 @@ impl Owned {
 
     fn appeared(&self, inner: &mut Inner, kind: Kind, object: &PartialObjectMeta<DynamicObject>) {
         let Some((namespace, name)) = place(object) else { return };
-        let Some(monitor) = monitor(object).or_else(|| inner.monitor_of(kind, &namespace, &name)) else { return };
+        let Some(monitor) = monitor(object).or_else(|| inner.monitor_of(kind, &namespace, &name)) else {
+            return;
+        };
         let version = version(object);
-        let owner = object.metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
+        let owner = object
+            .metadata
+            .owner_references
+            .iter()
+            .flatten()
+            .find(|owner| owner.controller == Some(true));
         let owner = owner.map(|owner| owner.uid.as_str().into());
         let entry = inner.entry(&monitor, kind, &name);
         if entry.written.as_ref().is_none_or(|written| version > written.version) && version > entry.seen {
@@ -221,12 +255,15 @@ impl Owned {
         }
         entry.seen = entry.seen.max(version);
         entry.present = Some((object.metadata.uid.as_deref().unwrap_or_default().into(), owner));
+        self.configure(inner, kind, &monitor);
     }
 
     fn vanished(&self, inner: &mut Inner, kind: Kind, object: &PartialObjectMeta<DynamicObject>) {
         let Some((namespace, name)) = place(object) else { return };
         let id = (kind, namespace, name);
-        let Some(entry) = inner.entries.get_mut(&id) else { return };
+        let Some(entry) = inner.entries.get_mut(&id) else {
+            return;
+        };
         let version = version(object);
         // A later incarnation of ours is there already: this is the end of the one before it.
         if entry.written.as_ref().is_some_and(|written| written.version > version) {
@@ -236,12 +273,14 @@ impl Owned {
         entry.present = None;
         entry.written = None;
         self.queue.push(&entry.monitor);
-        if !inner.monitors.contains(&inner.entries[&id].monitor) {
+        let monitor = entry.monitor.clone();
+        if !inner.monitors.contains(&monitor) {
+            inner.configured.remove(&monitor);
             inner.remove(&id);
         }
     }
 
-    fn absent_but(&self, inner: &mut Inner, kind: Kind, listed: &BTreeSet<(Arc<str>, Arc<str>)>) {
+    fn absent_but(&self, inner: &mut Inner, kind: Kind, listed: &BTreeSet<Place>) {
         let gone: Vec<Id> = inner
             .entries
             .keys()
@@ -255,15 +294,15 @@ impl Owned {
         }
     }
 
-    fn publish(&self, inner: &Inner, kind: Kind) {
-        if kind != Kind::ConfigMap {
-            return;
+    fn configure(&self, inner: &mut Inner, kind: Kind, monitor: &Key) {
+        if kind == Kind::ConfigMap && inner.configured.insert(monitor.clone()) {
+            self.publish(inner);
         }
-        let configured = inner.entries.iter().filter(|((kind, ..), entry)| {
-            let there = entry.present.is_some() || entry.written.is_some();
-            *kind == Kind::ConfigMap && there && inner.monitors.contains(&entry.monitor)
-        });
-        let configured: BTreeSet<String> = configured.map(|(_, entry)| entry.monitor.namespace.to_string()).collect();
+    }
+
+    fn publish(&self, inner: &Inner) {
+        let configured = inner.configured.intersection(&inner.monitors);
+        let configured: BTreeSet<String> = configured.map(|monitor| monitor.namespace.to_string()).collect();
         self.configured.send_if_modified(|now| {
             let changed = *now != configured;
             if changed {
@@ -277,8 +316,16 @@ impl Owned {
 impl Inner {
     fn entry(&mut self, monitor: &Key, kind: Kind, name: &str) -> &mut Entry {
         let id = id(kind, monitor, name);
-        self.of.entry(monitor.clone()).or_default().insert((kind, Arc::clone(&id.2)));
-        let entry = Entry { monitor: monitor.clone(), seen: 0, present: None, written: None };
+        self.of
+            .entry(monitor.clone())
+            .or_default()
+            .insert((kind, Arc::clone(&id.2)));
+        let entry = Entry {
+            monitor: monitor.clone(),
+            seen: 0,
+            present: None,
+            written: None,
+        };
         self.entries.entry(id).or_insert(entry)
     }
 
@@ -295,7 +342,9 @@ impl Inner {
 
     /// The monitor of an object that has lost its label and its owner.
     fn monitor_of(&self, kind: Kind, namespace: &Arc<str>, name: &Arc<str>) -> Option<Key> {
-        self.entries.get(&(kind, Arc::clone(namespace), Arc::clone(name))).map(|entry| entry.monitor.clone())
+        self.entries
+            .get(&(kind, Arc::clone(namespace), Arc::clone(name)))
+            .map(|entry| entry.monitor.clone())
     }
 }
 
@@ -303,15 +352,20 @@ fn id(kind: Kind, key: &Key, name: &str) -> Id {
     (kind, Arc::clone(&key.namespace), name.into())
 }
 
-fn place(object: &PartialObjectMeta<DynamicObject>) -> Option<(Arc<str>, Arc<str>)> {
-    Some((object.metadata.namespace.as_deref()?.into(), object.metadata.name.as_deref()?.into()))
+fn place(object: &PartialObjectMeta<DynamicObject>) -> Option<Place> {
+    Some((
+        object.metadata.namespace.as_deref()?.into(),
+        object.metadata.name.as_deref()?.into(),
+    ))
 }
 
 /// The monitor that an object says it belongs to: its owner, else its label.
 fn monitor(object: &PartialObjectMeta<DynamicObject>) -> Option<Key> {
     let metadata = &object.metadata;
     let mut owners = metadata.owner_references.iter().flatten();
-    let owner = owners.find(|owner| owner.kind == "RoseyMonitor").map(|owner| owner.name.as_str());
+    let owner = owners
+        .find(|owner| owner.kind == "RoseyMonitor")
+        .map(|owner| owner.name.as_str());
     let label = || metadata.labels.as_ref()?.get(MONITOR_LABEL).map(String::as_str);
     Some(Key::new(metadata.namespace.as_deref()?, owner.or_else(label)?))
 }

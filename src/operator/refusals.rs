@@ -42,7 +42,11 @@ impl Refusals {
     /// Knows none yet, and tells `queue` which monitors a refusal concerns.
     #[must_use]
     pub fn new(queue: Queue) -> Self {
-        Self { all: Mutex::default(), listed: Mutex::default(), queue }
+        Self {
+            all: Mutex::default(),
+            listed: Mutex::default(),
+            queue,
+        }
     }
 
     /// Takes in what the watch says.
@@ -57,7 +61,11 @@ impl Refusals {
             Event::InitDone => {
                 let listed = std::mem::take(&mut *lock(&self.listed));
                 let before = std::mem::replace(&mut *lock(&self.all), listed.clone());
-                for place in before.keys().chain(listed.keys()).filter(|place| before.get(*place) != listed.get(*place)) {
+                for place in before
+                    .keys()
+                    .chain(listed.keys())
+                    .filter(|place| before.get(*place) != listed.get(*place))
+                {
                     self.announce(place);
                 }
             }
@@ -91,9 +99,15 @@ impl Refusals {
             .filter_map(|object| {
                 let version = owned.version(key, object.kind, &object.name)?;
                 let of = all.get(&(key.namespace.to_string(), object.name.clone()))?.values();
-                let latest = of.filter(|refusal| refusal.version == version).max_by_key(|refusal| refusal.time.as_ref().map(|time| time.0))?;
+                let latest = of
+                    .filter(|refusal| refusal.version == version)
+                    .max_by_key(|refusal| refusal.time.as_ref().map(|time| time.0))?;
                 let channel = object.name.split_once('.').map_or("inhibit", |(_, channel)| channel);
-                Some(RefusedChannel { channel: channel.into(), message: latest.message.clone(), time: latest.time.clone() })
+                Some(RefusedChannel {
+                    channel: channel.into(),
+                    message: latest.message.clone(),
+                    time: latest.time.clone(),
+                })
             })
             .collect();
         refused.sort_by(|a, b| a.channel.cmp(&b.channel));
@@ -102,7 +116,8 @@ impl Refusals {
 
     /// The monitor's name is what stands before the first dot of the object's.
     fn announce(&self, (namespace, name): &Place) {
-        self.queue.push(&Key::new(namespace, name.split('.').next().unwrap_or_default()));
+        self.queue
+            .push(&Key::new(namespace, name.split('.').next().unwrap_or_default()));
     }
 }
 
@@ -112,14 +127,21 @@ fn lock(all: &Mutex<All>) -> MutexGuard<'_, All> {
 
 fn read(event: ClusterEvent) -> Option<(Place, String, Refusal)> {
     let regarding = event.regarding?;
-    if event.reason.as_deref() != Some("InvalidConfiguration") || regarding.kind.as_deref() != Some("AlertmanagerConfig") {
+    if event.reason.as_deref() != Some("InvalidConfiguration")
+        || regarding.kind.as_deref() != Some("AlertmanagerConfig")
+    {
         return None;
     }
-    let time = event.series.map(|series| series.last_observed_time.0).or(event.event_time.map(|time| time.0));
+    let time = event
+        .series
+        .map(|series| series.last_observed_time.0)
+        .or(event.event_time.map(|time| time.0));
     let refusal = Refusal {
         version: parse_version(regarding.resource_version.as_deref()),
         message: without_secrets(&event.note.unwrap_or_default()),
-        time: time.and_then(|time| Timestamp::from_second(time.as_second()).ok()).map(Time),
+        time: time
+            .and_then(|time| Timestamp::from_second(time.as_second()).ok())
+            .map(Time),
     };
     Some(((regarding.namespace?, regarding.name?), event.metadata.name?, refusal))
 }
@@ -127,7 +149,9 @@ fn read(event: ClusterEvent) -> Option<(Place, String, Refusal)> {
 /// The message without what may come from a Secret: prometheus-operator quotes a URL that it can't parse, and such a URL
 /// is the password of a channel.
 fn without_secrets(message: &str) -> String {
-    let message = message.split_once("invalid configuration: ").map_or(message, |(_, cause)| cause);
+    let message = message
+        .split_once("invalid configuration: ")
+        .map_or(message, |(_, cause)| cause);
     let mut clean = String::new();
     let mut parsed = false;
     for (n, part) in message.split('"').enumerate() {
@@ -137,7 +161,9 @@ fn without_secrets(message: &str) -> String {
             (true, true) => clean.extend(["\"", part, "\""]),
             (true, false) => clean.push('…'),
             (false, _) => {
-                let words = part.split(' ').map(|word| if word.contains("://") { "…" } else { word });
+                let words = part
+                    .split(' ')
+                    .map(|word| if word.contains("://") { "…" } else { word });
                 clean.push_str(&words.collect::<Vec<_>>().join(" "));
             }
         }
@@ -170,12 +196,33 @@ mod tests {
         let queue = Queue::default();
         let refusals = Refusals::new(queue.clone());
         let (owned, key) = (Owned::new(queue), Key::new("bots", "rosey"));
-        let objects = [Object { kind: Kind::AlertmanagerConfig, name: "rosey.ops".into(), json: json!({}) }];
-        let wrote = |version| owned.record(&key, Kind::AlertmanagerConfig, "rosey.ops", Written { uid: "u".into(), version, hash: 1 });
-        refusals.observe(Event::Apply(event("7", "x was rejected due to invalid configuration: key \"a\" not found")));
+        let objects = [Object {
+            kind: Kind::AlertmanagerConfig,
+            name: "rosey.ops".into(),
+            json: json!({}),
+        }];
+        let wrote = |version| {
+            owned.record(
+                &key,
+                Kind::AlertmanagerConfig,
+                "rosey.ops",
+                Written {
+                    uid: "u".into(),
+                    version,
+                    hash: 1,
+                },
+            )
+        };
+        refusals.observe(Event::Apply(event(
+            "7",
+            "x was rejected due to invalid configuration: key \"a\" not found",
+        )));
         wrote(7);
         let refused = refusals.of(&key, &objects, &owned);
-        assert_eq!((refused[0].channel.as_str(), refused[0].message.as_str()), ("ops", "key \"a\" not found"));
+        assert_eq!(
+            (refused[0].channel.as_str(), refused[0].message.as_str()),
+            ("ops", "key \"a\" not found")
+        );
         assert_eq!(refused[0].time.as_ref().unwrap().0.to_string(), "2026-01-01T00:00:00Z");
         wrote(8);
         assert!(refusals.of(&key, &objects, &owned).is_empty());
@@ -187,8 +234,14 @@ mod tests {
     #[test]
     fn what_may_be_a_secret_is_left_out() {
         for (message, clean) in [
-            ("key \"discord\" in secret \"rosey-channels\" not found", "key \"discord\" in secret \"rosey-channels\" not found"),
-            ("discord[0]: parse \"abcdef\": invalid URI for request", "discord[0]: parse …: invalid URI for request"),
+            (
+                "key \"discord\" in secret \"rosey-channels\" not found",
+                "key \"discord\" in secret \"rosey-channels\" not found",
+            ),
+            (
+                "discord[0]: parse \"abcdef\": invalid URI for request",
+                "discord[0]: parse …: invalid URI for request",
+            ),
             ("bad URL https://h/s3cret here", "bad URL … here"),
             ("bad \"https://h/s3cret\"", "bad …"),
         ] {

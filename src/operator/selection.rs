@@ -24,11 +24,19 @@ pub struct Selection {
 
 impl Selection {
     fn unknown(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { status: "Unknown", reason, message: message.into() }
+        Self {
+            status: "Unknown",
+            reason,
+            message: message.into(),
+        }
     }
 
     fn bad(reason: &'static str, message: String) -> Self {
-        Self { status: "False", reason, message }
+        Self {
+            status: "False",
+            reason,
+            message,
+        }
     }
 }
 
@@ -47,17 +55,34 @@ pub fn selection(view: &View, home: Home<'_>, objects: &[Object]) -> Selection {
     let (prometheuses, alertmanagers) = match (&view.prometheuses, &view.alertmanagers) {
         (Access::Known(prometheuses), Access::Known(alertmanagers)) => (prometheuses, alertmanagers),
         (Access::Refused, _) | (_, Access::Refused) => {
-            return Selection::unknown("NotReadable", "the operator may not read the Prometheus and Alertmanager objects");
+            return Selection::unknown(
+                "NotReadable",
+                "the operator may not read the Prometheus and Alertmanager objects",
+            );
         }
         _ => return Selection::unknown("PrometheusOperatorMissing", "prometheus-operator is not installed"),
     };
     let of = |kind| objects.iter().filter(move |object| object.kind == kind);
 
     let by_prometheus = prometheuses.iter().map(|(place, spec)| {
-        let rules = of(Kind::PrometheusRule)
-            .map(|object| fits(home, place, object, spec.rule_selector.as_ref(), spec.rule_namespace_selector.as_ref()));
-        let pods = of(Kind::PodMonitor)
-            .map(|object| fits(home, place, object, spec.pod_monitor_selector.as_ref(), spec.pod_monitor_namespace_selector.as_ref()));
+        let rules = of(Kind::PrometheusRule).map(|object| {
+            fits(
+                home,
+                place,
+                object,
+                spec.rule_selector.as_ref(),
+                spec.rule_namespace_selector.as_ref(),
+            )
+        });
+        let pods = of(Kind::PodMonitor).map(|object| {
+            fits(
+                home,
+                place,
+                object,
+                spec.pod_monitor_selector.as_ref(),
+                spec.pod_monitor_namespace_selector.as_ref(),
+            )
+        });
         (place, rules.chain(pods).collect::<Vec<_>>())
     });
     let (prometheus, first) = match best("Prometheus", by_prometheus) {
@@ -68,11 +93,21 @@ pub fn selection(view: &View, home: Home<'_>, objects: &[Object]) -> Selection {
     let by_alertmanager = alertmanagers.iter().map(|(place, spec)| {
         let selector = spec.alertmanager_config_selector.as_ref();
         let verdicts = routes.iter().map(|object| {
-            fits(home, place, object, selector, spec.alertmanager_config_namespace_selector.as_ref())
+            fits(
+                home,
+                place,
+                object,
+                selector,
+                spec.alertmanager_config_namespace_selector.as_ref(),
+            )
         });
         (place, verdicts.collect::<Vec<_>>())
     });
-    let second = if routes.is_empty() { Ok(None) } else { best("Alertmanager", by_alertmanager) };
+    let second = if routes.is_empty() {
+        Ok(None)
+    } else {
+        best("Alertmanager", by_alertmanager)
+    };
     match (first, second) {
         (Some(verdict), _) | (None, Err(verdict)) => verdict,
         (None, Ok(alertmanager)) => {
@@ -80,7 +115,11 @@ pub fn selection(view: &View, home: Home<'_>, objects: &[Object]) -> Selection {
             let prometheus = prometheus.map(|place| named("Prometheus", place)).unwrap_or_default();
             let alertmanager = alertmanager.map(|place| format!(" and {}", named("Alertmanager", place)));
             let message = format!("selected by {prometheus}{}", alertmanager.unwrap_or_default());
-            Selection { status: "True", reason: "Selected", message }
+            Selection {
+                status: "True",
+                reason: "Selected",
+                message,
+            }
         }
     }
 }
@@ -106,22 +145,30 @@ fn best<'a>(
     let mut nearest: Option<(&Place, usize, Miss)> = None;
     for (place, verdicts) in consumers {
         let misses: Vec<_> = verdicts.into_iter().filter_map(Result::err).collect();
-        let Some(first) = misses.first().cloned() else { return Ok(Some(place)) };
+        let Some(first) = misses.first().cloned() else {
+            return Ok(Some(place));
+        };
         if nearest.as_ref().is_none_or(|(_, count, _)| misses.len() < *count) {
             nearest = Some((place, misses.len(), first));
         }
     }
     let Some(((namespace, name), _, miss)) = nearest else {
-        return Err(Selection::bad("NoConsumer", format!("there is no {kind} object; create one")));
+        return Err(Selection::bad(
+            "NoConsumer",
+            format!("there is no {kind} object; create one"),
+        ));
     };
     let who = format!("{kind} {namespace}/{name}");
     Err(match miss {
         Miss::Unreadable => Selection::unknown("NotReadable", "the operator may not read the labels of the namespace"),
         Miss::Nothing(field) => Selection::bad("NotSelected", format!("{who} selects nothing; set its spec.{field}")),
-        Miss::Labels { object, wants } => {
-            Selection::bad("NotSelected", format!("{who} does not select {object}: it wants {wants}; add it to spec.objectLabels"))
+        Miss::Labels { object, wants } => Selection::bad(
+            "NotSelected",
+            format!("{who} does not select {object}: it wants {wants}; add it to spec.objectLabels"),
+        ),
+        Miss::Namespace(why) => {
+            Selection::bad("NotSelected", format!("{who} does not look into this namespace: {why}"))
         }
-        Miss::Namespace(why) => Selection::bad("NotSelected", format!("{who} does not look into this namespace: {why}")),
     })
 }
 
@@ -139,12 +186,20 @@ fn fits(
     }))?;
     match namespaces {
         None if consumer == home.namespace => {}
-        None => return Err(Miss::Namespace(format!("it looks into its own, {consumer}, only; set its namespace selector"))),
+        None => {
+            return Err(Miss::Namespace(format!(
+                "it looks into its own, {consumer}, only; set its namespace selector"
+            )));
+        }
         Some(wanted) if is_empty(wanted) => {}
         Some(wanted) => {
             let labels = home.labels.ok_or(Miss::Unreadable)?;
             if !selects(wanted, labels) {
-                return Err(Miss::Namespace(format!("it wants {}; label namespace {}", written(wanted, labels), home.namespace)));
+                return Err(Miss::Namespace(format!(
+                    "it wants {}; label namespace {}",
+                    written(wanted, labels),
+                    home.namespace
+                )));
             }
         }
     }
@@ -153,25 +208,40 @@ fn fits(
         return Ok(());
     }
     let object = format!("{} {}", object.kind.api_resource().kind, object.name);
-    Err(Miss::Labels { object, wants: written(selector, &labels) })
+    Err(Miss::Labels {
+        object,
+        wants: written(selector, &labels),
+    })
 }
 
 fn is_empty(selector: &LabelSelector) -> bool {
-    selector.match_labels.as_ref().is_none_or(BTreeMap::is_empty) && selector.match_expressions.as_ref().is_none_or(Vec::is_empty)
+    selector.match_labels.as_ref().is_none_or(BTreeMap::is_empty)
+        && selector.match_expressions.as_ref().is_none_or(Vec::is_empty)
 }
 
 fn labels(object: &Object) -> Labels {
     let labels = object.json["metadata"]["labels"].as_object();
     let text = |value: &Value| value.as_str().map(str::to_owned);
-    labels.into_iter().flatten().filter_map(|(key, value)| Some((key.clone(), text(value)?))).collect()
+    labels
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, value)| Some((key.clone(), text(value)?)))
+        .collect()
 }
 
 /// The parts of a selector that these labels do not meet, as a person would write them.
 fn written(selector: &LabelSelector, labels: &Labels) -> String {
-    let equal = selector.match_labels.iter().flatten().filter(|(key, value)| labels.get(*key) != Some(value));
+    let equal = selector
+        .match_labels
+        .iter()
+        .flatten()
+        .filter(|(key, value)| labels.get(*key) != Some(value));
     let mut parts: Vec<String> = equal.map(|(key, value)| format!("label {key}={value}")).collect();
     for expression in selector.match_expressions.iter().flatten() {
-        let alone = LabelSelector { match_expressions: Some(vec![expression.clone()]), match_labels: None };
+        let alone = LabelSelector {
+            match_expressions: Some(vec![expression.clone()]),
+            match_labels: None,
+        };
         if !selects(&alone, labels) {
             let values = expression.values.as_deref().unwrap_or_default().join(", ");
             parts.push(match expression.operator.as_str() {

@@ -44,7 +44,11 @@ async fn ready(State(pages): State<Pages>) -> Response {
     if pending.is_empty() {
         return "ok\n".into_response();
     }
-    (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for {}\n", pending.join(", "))).into_response()
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        format!("waiting for {}\n", pending.join(", ")),
+    )
+        .into_response()
 }
 
 async fn metrics(State(pages): State<Pages>) -> Response {
@@ -61,5 +65,7 @@ async fn metrics(State(pages): State<Pages>) -> Response {
 pub async fn serve(address: SocketAddr, pages: Pages, end: CancellationToken) -> std::io::Result<()> {
     let listener = TcpListener::bind(address).await?;
     info!(address = %listener.local_addr()?, "serving /healthz, /readyz and /metrics");
-    axum::serve(listener, router(pages)).with_graceful_shutdown(end.cancelled_owned()).await
+    axum::serve(listener, router(pages))
+        .with_graceful_shutdown(end.cancelled_owned())
+        .await
 }

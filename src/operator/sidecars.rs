@@ -85,7 +85,11 @@ struct Record {
 enum Exporter {
     Missing,
     Skipped(Box<str>),
-    Injected { monitor: Box<str>, image: Box<str>, state: State },
+    Injected {
+        monitor: Box<str>,
+        image: Box<str>,
+        state: State,
+    },
 }
 
 /// How the exporter's container does.
@@ -132,7 +136,12 @@ impl Pods {
     /// Knows no pod yet; tells `queue` which monitors a change concerns.
     #[must_use]
     pub fn new(monitors: Monitors, queue: Queue) -> Self {
-        Self { records: Mutex::default(), listed: Mutex::default(), monitors, queue }
+        Self {
+            records: Mutex::default(),
+            listed: Mutex::default(),
+            monitors,
+            queue,
+        }
     }
 
     /// Takes in what the watch says.
@@ -141,7 +150,10 @@ impl Pods {
             Event::Init => lock(&self.listed).clear(),
             Event::InitApply(pod) => {
                 if let (Some((namespace, name)), Some(record)) = (place(&pod), record(&pod)) {
-                    lock(&self.listed).entry(namespace.into()).or_default().insert(name.into(), record);
+                    lock(&self.listed)
+                        .entry(namespace.into())
+                        .or_default()
+                        .insert(name.into(), record);
                 }
             }
             Event::InitDone => {
@@ -182,7 +194,10 @@ impl Pods {
         let nothing = BTreeMap::new();
         let mut changed: Vec<(Box<str>, Vec<Box<str>>)> = Vec::new();
         for namespace in before.keys().chain(after.keys()).collect::<BTreeSet<_>>() {
-            let (old, new) = (before.get(namespace).unwrap_or(&nothing), after.get(namespace).unwrap_or(&nothing));
+            let (old, new) = (
+                before.get(namespace).unwrap_or(&nothing),
+                after.get(namespace).unwrap_or(&nothing),
+            );
             let gone = old.iter().filter(|(name, record)| new.get(*name) != Some(record));
             let came = new.iter().filter(|(name, record)| old.get(*name) != Some(record));
             let labels: Vec<_> = gone.chain(came).map(|(_, record)| record.labels.clone()).collect();
@@ -209,12 +224,25 @@ impl Pods {
     pub fn of(&self, monitor: &RoseyMonitor, platform: &Platform) -> Sidecars {
         let namespace = monitor.metadata.namespace.as_deref().unwrap_or_default();
         let records = lock(&self.records);
-        let pods = records.get(namespace).into_iter().flatten().filter(|(_, record)| matches(monitor, &record.labels));
+        let pods = records
+            .get(namespace)
+            .into_iter()
+            .flatten()
+            .filter(|(_, record)| matches(monitor, &record.labels));
         let pods: Vec<_> = pods
-            .map(|(name, record)| Selected { pod: name.to_string(), owner: record.owner.clone(), exporter: record.exporter.clone() })
+            .map(|(name, record)| Selected {
+                pod: name.to_string(),
+                owner: record.owner.clone(),
+                exporter: record.exporter.clone(),
+            })
             .collect();
         drop(records);
-        judge(monitor.metadata.name.as_deref().unwrap_or_default(), namespace, image(monitor, platform), &pods)
+        judge(
+            monitor.metadata.name.as_deref().unwrap_or_default(),
+            namespace,
+            image(monitor, platform),
+            &pods,
+        )
     }
 }
 
@@ -224,7 +252,9 @@ fn judge(monitor: &str, namespace: &str, image: &str, pods: &[Selected]) -> Side
     let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
     let carrying = pods.iter().filter(ours).count();
     let outdated = pods.iter().filter(ours);
-    let outdated = outdated.filter(|pod| matches!(&pod.exporter, Exporter::Injected { image: has, .. } if **has != *image)).count();
+    let outdated = outdated
+        .filter(|pod| matches!(&pod.exporter, Exporter::Injected { image: has, .. } if **has != *image))
+        .count();
     let counts = SidecarCounts {
         pods: count(pods.len()),
         injected: count(carrying),
@@ -232,13 +262,20 @@ fn judge(monitor: &str, namespace: &str, image: &str, pods: &[Selected]) -> Side
         missing: count(pods.len() - carrying),
         summary: format!("{carrying}/{}", pods.len()),
     };
-    Sidecars { injected: injected(monitor, namespace, pods), counts }
+    Sidecars {
+        injected: injected(monitor, namespace, pods),
+        counts,
+    }
 }
 
 fn matches(monitor: &RoseyMonitor, labels: &str) -> bool {
     let selector = &monitor.spec.selector;
     // Most pods belong to somebody else: a look into the text saves building their maps.
-    let may = selector.match_labels.iter().flatten().all(|(key, value)| labels.contains(&pack(key, value)));
+    let may = selector
+        .match_labels
+        .iter()
+        .flatten()
+        .all(|(key, value)| labels.contains(&pack(key, value)));
     may && selects(selector, &unpacked(labels))
 }
 
@@ -248,11 +285,17 @@ fn pack(key: &str, value: &str) -> String {
 }
 
 fn packed(labels: &BTreeMap<String, String>) -> Box<str> {
-    labels.iter().map(|(key, value)| pack(key, value)).collect::<String>().into()
+    labels
+        .iter()
+        .map(|(key, value)| pack(key, value))
+        .collect::<String>()
+        .into()
 }
 
 fn unpacked(labels: &str) -> BTreeMap<String, String> {
-    let pairs = labels.split('\u{3}').filter_map(|pair| pair.strip_prefix('\u{1}')?.split_once('\u{2}'));
+    let pairs = labels
+        .split('\u{3}')
+        .filter_map(|pair| pair.strip_prefix('\u{1}')?.split_once('\u{2}'));
     pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
@@ -267,14 +310,22 @@ fn record(pod: &Pod) -> Option<Record> {
         return None;
     }
     let labels = pod.metadata.labels.as_ref().map(packed).unwrap_or_default();
-    Some(Record { labels, exporter: exporter(pod), owner: owner(pod).into() })
+    Some(Record {
+        labels,
+        exporter: exporter(pod),
+        owner: owner(pod).into(),
+    })
 }
 
 fn exporter(pod: &Pod) -> Exporter {
     let annotation = |key| pod.metadata.annotations.as_ref()?.get(key).map(String::as_str);
     let containers = pod.spec.containers.iter().chain(&pod.spec.init_containers);
     let container = containers.clone().find(|container| container.name == CONTAINER);
-    match (annotation(INJECTED_ANNOTATION), container, annotation(SKIPPED_ANNOTATION)) {
+    match (
+        annotation(INJECTED_ANNOTATION),
+        container,
+        annotation(SKIPPED_ANNOTATION),
+    ) {
         (Some(injected), Some(container), _) => Exporter::Injected {
             monitor: injected.split('@').next().unwrap_or_default().into(),
             image: container.image.as_str().into(),
@@ -286,14 +337,21 @@ fn exporter(pod: &Pod) -> Exporter {
 }
 
 fn state(pod: &Pod) -> State {
-    let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().chain(&status.init_container_statuses));
+    let statuses = pod
+        .status
+        .iter()
+        .flat_map(|status| status.container_statuses.iter().chain(&status.init_container_statuses));
     let Some(ContainerStatus { state, .. }) = statuses.into_iter().find(|status| status.name == CONTAINER) else {
         return State::Starting;
     };
     match (&state.running, &state.waiting, &state.terminated) {
         (Some(_), ..) => State::Running,
         (_, Some(Reason { reason }), _) => match reason.as_str() {
-            "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" | "ImageInspectError"
+            "ErrImagePull"
+            | "ImagePullBackOff"
+            | "InvalidImageName"
+            | "ErrImageNeverPull"
+            | "ImageInspectError"
             | "RegistryUnavailable" => State::NoImage(reason.as_str().into()),
             "" | "ContainerCreating" | "PodInitializing" => State::Starting,
             other => State::Failing(other.into()),
@@ -306,8 +364,15 @@ fn state(pod: &Pod) -> State {
 /// What makes new pods in place of this one: `deployment/x`, `statefulset/x`, `daemonset/x`, else `pod/x`.
 fn owner(pod: &Pod) -> String {
     let metadata = &pod.metadata;
-    let controller = metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
-    let hash = metadata.labels.as_ref().and_then(|labels| labels.get("pod-template-hash"));
+    let controller = metadata
+        .owner_references
+        .iter()
+        .flatten()
+        .find(|owner| owner.controller == Some(true));
+    let hash = metadata
+        .labels
+        .as_ref()
+        .and_then(|labels| labels.get("pod-template-hash"));
     match controller {
         Some(owner) if owner.kind == "ReplicaSet" => {
             match hash.and_then(|hash| owner.name.strip_suffix(hash.as_str())?.strip_suffix('-')) {

@@ -17,9 +17,9 @@ use super::leader::{Leadership, NotLeader};
 use super::owned::parse_version;
 use super::selection::Selection;
 use super::sidecars::Sidecars;
+use crate::api::RoseyMonitor;
 use crate::api::status::condition::{INJECTED, READY, SELECTED, STALLED, VALID};
 use crate::api::status::{MonitorStatus, RefusedChannel, RuleCounts};
-use crate::api::RoseyMonitor;
 use crate::plan::{Plan, Problems};
 
 /// Why the status could not be written.
@@ -72,7 +72,12 @@ struct Verdict {
 
 impl Verdict {
     fn new(kind: &'static str, status: &str, reason: &str, message: impl Into<String>) -> Self {
-        Self { kind, status: status.into(), reason: reason.into(), message: message.into() }
+        Self {
+            kind,
+            status: status.into(),
+            reason: reason.into(),
+            message: message.into(),
+        }
     }
 }
 
@@ -82,20 +87,31 @@ pub fn status(observation: Observation<'_>, previous: &MonitorStatus, now: Times
     let before = |kind: &str| previous.conditions.iter().find(|condition| condition.type_ == kind);
     let mut verdicts = vec![ready(&observation, before(READY)), valid(&observation)];
     let injected = observation.sidecars.injected;
-    verdicts.push(Verdict::new(INJECTED, injected.status, injected.reason, injected.message));
+    verdicts.push(Verdict::new(
+        INJECTED,
+        injected.status,
+        injected.reason,
+        injected.message,
+    ));
     verdicts.push(match (observation.selection, before(SELECTED)) {
         (Some(selection), _) => Verdict::new(SELECTED, selection.status, selection.reason, selection.message),
         // Nothing new was planned: what was said of the last good objects holds.
         (None, Some(last)) => Verdict::new(SELECTED, &last.status, &last.reason, last.message.clone()),
         (None, None) => Verdict::new(SELECTED, "Unknown", "Invalid", "there are no objects yet"),
     });
-    let first = verdicts.iter().find(|verdict| verdict.status != "True").unwrap_or(&verdicts[0]);
+    let first = verdicts
+        .iter()
+        .find(|verdict| verdict.status != "True")
+        .unwrap_or(&verdicts[0]);
     let (reason, message) = (first.reason.clone(), first.message.clone());
     verdicts.extend(stalled(observation.plan, observation.applied));
 
     let stamp = |verdict: Verdict| {
         let same = before(verdict.kind).filter(|condition| condition.status == verdict.status);
-        let time = same.map_or_else(|| Time(whole_seconds(now)), |condition| condition.last_transition_time.clone());
+        let time = same.map_or_else(
+            || Time(whole_seconds(now)),
+            |condition| condition.last_transition_time.clone(),
+        );
         Condition {
             type_: verdict.kind.into(),
             status: verdict.status,
@@ -128,10 +144,15 @@ fn ready(observation: &Observation<'_>, before: Option<&Condition>) -> Verdict {
     match (observation.applied, observation.plan) {
         (Applied::Paused, _) => {
             let status = before.map_or("Unknown", |condition| condition.status.as_str());
-            Verdict::new(READY, status, "Paused", "spec.paused is true: the objects are left as they are")
+            Verdict::new(
+                READY,
+                status,
+                "Paused",
+                "spec.paused is true: the objects are left as they are",
+            )
         }
         (Applied::Failed(error), _) => Verdict::new(READY, "False", failure(error), error.to_string()),
-        (Applied::Invalid, Err(problems)) | (Applied::Done, Err(problems)) => {
+        (Applied::Invalid | Applied::Done, Err(problems)) => {
             let more = match problems.0.len() {
                 0 | 1 => String::new(),
                 n => format!(" (and {} more)", n - 1),
@@ -139,9 +160,12 @@ fn ready(observation: &Observation<'_>, before: Option<&Condition>) -> Verdict {
             let first = problems.0.first().map(ToString::to_string).unwrap_or_default();
             Verdict::new(READY, "False", "Invalid", format!("{first}{more}"))
         }
-        (Applied::Done | Applied::Invalid, Ok(plan)) => {
-            Verdict::new(READY, "True", "Applied", format!("all {} objects are in place", plan.objects.len()))
-        }
+        (Applied::Done | Applied::Invalid, Ok(plan)) => Verdict::new(
+            READY,
+            "True",
+            "Applied",
+            format!("all {} objects are in place", plan.objects.len()),
+        ),
     }
 }
 
@@ -192,7 +216,10 @@ impl Reports {
     #[must_use]
     pub fn standing(&self, monitor: &RoseyMonitor) -> MonitorStatus {
         let key = Key::of(monitor);
-        let cached = || MonitorStatus { deployments: None, ..monitor.status.clone().unwrap_or_default() };
+        let cached = || MonitorStatus {
+            deployments: None,
+            ..monitor.status.clone().unwrap_or_default()
+        };
         let mut reports = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match reports.get(&key) {
             Some(report)
@@ -241,10 +268,20 @@ impl Reports {
             "status": status,
         }));
         leadership.check()?;
-        let written = api.patch_status(&name, &PatchParams::apply(FIELD_MANAGER).force(), &patch).await.map_err(Box::new)?;
+        let written = api
+            .patch_status(&name, &PatchParams::apply(FIELD_MANAGER).force(), &patch)
+            .await
+            .map_err(Box::new)?;
         let version = parse_version(written.metadata.resource_version.as_deref());
-        let report = Report { uid: monitor.uid(), version, status };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(Key::of(monitor), report);
+        let report = Report {
+            uid: monitor.uid(),
+            version,
+            status,
+        };
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(Key::of(monitor), report);
         Ok(())
     }
 }

@@ -39,13 +39,20 @@ pub const CACHES: [&str; 11] = [
 ];
 /// Everything that readiness waits for.
 pub const NAMES: [&str; 12] = [
-    CACHES[0], CACHES[1], CACHES[2], CACHES[3], CACHES[4], CACHES[5], CACHES[6], CACHES[7], CACHES[8], CACHES[9], CACHES[10], WEBHOOKS,
+    CACHES[0], CACHES[1], CACHES[2], CACHES[3], CACHES[4], CACHES[5], CACHES[6], CACHES[7], CACHES[8], CACHES[9],
+    CACHES[10], WEBHOOKS,
 ];
 
 /// Starts every watch.
 pub fn start(parts: &mut JoinSet<Result<(), Error>>, context: &Arc<Context>, feed: Feed, caches: &Caches) {
-    let all = Watches { client: context.client.clone(), context: Arc::clone(context), caches: caches.clone() };
-    let forever = |parts: &mut JoinSet<Result<(), Error>>, name: &'static str, watch: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
+    let all = Watches {
+        client: context.client.clone(),
+        context: Arc::clone(context),
+        caches: caches.clone(),
+    };
+    let forever = |parts: &mut JoinSet<Result<(), Error>>,
+                   name: &'static str,
+                   watch: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
         parts.spawn(async move {
             watch.await;
             Err(Error::Ended(name))
@@ -56,22 +63,57 @@ pub fn start(parts: &mut JoinSet<Result<(), Error>>, context: &Arc<Context>, fee
     forever(parts, CACHES[2], Box::pin(all.clone().pods()));
     forever(parts, CACHES[3], Box::pin(all.clone().namespaces()));
     forever(parts, CACHES[4], Box::pin(all.clone().events()));
-    forever(parts, CACHES[5], Box::pin(all.clone().owned(Kind::ConfigMap, CACHES[5])));
-    for (kind, name) in [(Kind::PodMonitor, CACHES[6]), (Kind::PrometheusRule, CACHES[7]), (Kind::AlertmanagerConfig, CACHES[8])] {
+    forever(
+        parts,
+        CACHES[5],
+        Box::pin(all.clone().owned(Kind::ConfigMap, CACHES[5])),
+    );
+    for (kind, name) in [
+        (Kind::PodMonitor, CACHES[6]),
+        (Kind::PrometheusRule, CACHES[7]),
+        (Kind::AlertmanagerConfig, CACHES[8]),
+    ] {
         let all = all.clone();
         let served = context.landscape.served();
-        forever(parts, name, Box::pin(async move {
-            let gone = || all.context.owned.kind_gone(kind);
-            while_served(name, name, all.caches.clone(), served, || all.clone().owned(kind, name), gone).await;
-        }));
+        forever(
+            parts,
+            name,
+            Box::pin(async move {
+                let gone = || {
+                    all.context.owned.kind_gone(kind);
+                    all.context.landscape.kind_withdrawn(kind);
+                };
+                while_served(
+                    name,
+                    name,
+                    all.caches.clone(),
+                    served,
+                    || all.clone().owned(kind, name),
+                    gone,
+                )
+                .await;
+            }),
+        );
     }
     for name in [CACHES[9], CACHES[10]] {
         let all = all.clone();
         let served = context.landscape.served();
-        forever(parts, name, Box::pin(async move {
-            let gone = || all.context.landscape.kind_gone(name);
-            while_served(name, name, all.caches.clone(), served, || all.clone().consumers(name), gone).await;
-        }));
+        forever(
+            parts,
+            name,
+            Box::pin(async move {
+                let gone = || all.context.landscape.kind_gone(name);
+                while_served(
+                    name,
+                    name,
+                    all.caches.clone(),
+                    served,
+                    || all.clone().consumers(name),
+                    gone,
+                )
+                .await;
+            }),
+        );
     }
 }
 
@@ -87,7 +129,10 @@ impl Watches {
         let api: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(self.client);
         // Definitions carry managed fields as large as their schemas.
         let stream = watcher(api, paged().page_size(20));
-        follow(CACHES[0], true, self.caches, stream, |event| self.context.landscape.definitions(event)).await;
+        follow(CACHES[0], true, self.caches, stream, |event| {
+            self.context.landscape.definitions(event);
+        })
+        .await;
     }
 
     async fn monitors(self, mut feed: Feed) {
@@ -113,7 +158,10 @@ impl Watches {
     async fn namespaces(self) {
         let api: Api<PartialObjectMeta<Namespace>> = Api::all(self.client);
         let stream = watcher(api, paged());
-        follow(CACHES[3], true, self.caches, stream, |event| self.context.landscape.namespaces(event)).await;
+        follow(CACHES[3], true, self.caches, stream, |event| {
+            self.context.landscape.namespaces(event);
+        })
+        .await;
     }
 
     async fn events(self) {
@@ -123,15 +171,26 @@ impl Watches {
                 self.context.refusals.observe(event);
             }
         };
-        follow(CACHES[4], true, self.caches, watcher(api, paged().fields(refusals::FIELDS)), take).await;
+        follow(
+            CACHES[4],
+            true,
+            self.caches,
+            watcher(api, paged().fields(refusals::FIELDS)),
+            take,
+        )
+        .await;
     }
 
     async fn owned(self, kind: Kind, name: &'static str) {
         let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(self.client, &kind.api_resource());
         let stream = watcher(api, paged().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}")));
         let take = |event| {
+            let listed = matches!(event, None | Some(watcher::Event::InitDone));
             if let Some(event) = event {
                 self.context.owned.observe(kind, event);
+            }
+            if listed {
+                self.context.landscape.kind_served(kind);
             }
         };
         follow(name, false, self.caches, stream, take).await;

@@ -10,8 +10,9 @@ use crate::api::RoseyMonitor;
 use crate::api::status::condition::{INJECTED, READY, SELECTED, STALLED, VALID};
 use crate::api::status::{Deployments, Durations};
 use crate::catalogue::metrics::{
-    DEPLOYMENT_DURATION_SECONDS, DEPLOYMENT_LAST_FAILURE_TIMESTAMP, DEPLOYMENT_LAST_SUCCESS_TIMESTAMP, DEPLOYMENT_STATUSES,
-    DEPLOYMENT_TOTAL, DURATION_BUCKETS, Kind, Metric as Known, ROLLBACK_DURATION_SECONDS, ROLLBACK_TOTAL,
+    DEPLOYMENT_DURATION_SECONDS, DEPLOYMENT_LAST_FAILURE_TIMESTAMP, DEPLOYMENT_LAST_SUCCESS_TIMESTAMP,
+    DEPLOYMENT_STATUSES, DEPLOYMENT_TOTAL, DURATION_BUCKETS, Kind, Metric as Known, ROLLBACK_DURATION_SECONDS,
+    ROLLBACK_TOTAL,
 };
 
 const LABELS: [&str; 3] = ["namespace", "rosey_monitor", "environment"];
@@ -49,9 +50,21 @@ impl Fleet {
         Ok(Self {
             monitors,
             leadership,
-            leader: gauge("rosey_operator_leader", "Whether this replica writes (1) or waits (0).", &[])?,
-            conditions: gauge("rosey_operator_monitors", "Monitors by condition and status.", &["condition", "status"])?,
-            pods: gauge("rosey_operator_pods", "Pods that monitors select, by the state of their exporter.", &["state"])?,
+            leader: gauge(
+                "rosey_operator_leader",
+                "Whether this replica writes (1) or waits (0).",
+                &[],
+            )?,
+            conditions: gauge(
+                "rosey_operator_monitors",
+                "Monitors by condition and status.",
+                &["condition", "status"],
+            )?,
+            pods: gauge(
+                "rosey_operator_pods",
+                "Pods that monitors select, by the state of their exporter.",
+                &["state"],
+            )?,
             deployments: recorded.into_iter().map(family).collect::<Result<_, _>>()?,
         })
     }
@@ -60,7 +73,10 @@ impl Fleet {
 impl Collector for Fleet {
     fn desc(&self) -> Vec<&Desc> {
         let own = [&self.leader, &self.conditions, &self.pods];
-        own.into_iter().chain(self.deployments.iter().map(|(_, family)| family)).map(|family| &family.desc).collect()
+        own.into_iter()
+            .chain(self.deployments.iter().map(|(_, family)| family))
+            .map(|family| &family.desc)
+            .collect()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
@@ -70,7 +86,11 @@ impl Collector for Fleet {
             return vec![leader];
         }
         let monitors = self.monitors.store().state();
-        let mut families = vec![leader, self.conditions.of(conditions(&monitors)), self.pods.of(pods(&monitors))];
+        let mut families = vec![
+            leader,
+            self.conditions.of(conditions(&monitors)),
+            self.pods.of(pods(&monitors)),
+        ];
         for (known, family) in &self.deployments {
             let metrics: Vec<_> = monitors.iter().flat_map(|monitor| recorded(known, monitor)).collect();
             // A family without series is malformed.
@@ -90,16 +110,26 @@ fn conditions(monitors: &[Arc<RoseyMonitor>]) -> Vec<Metric> {
                 let mut conditions = monitor.status.iter().flat_map(|status| &status.conditions);
                 conditions.any(|condition| condition.type_ == kind && condition.status == status)
             };
-            metrics.push(gauge(&[("condition", kind), ("status", status)], number(monitors.iter().filter(holds).count())));
+            metrics.push(gauge(
+                &[("condition", kind), ("status", status)],
+                number(monitors.iter().filter(holds).count()),
+            ));
         }
     }
     metrics
 }
 
 fn pods(monitors: &[Arc<RoseyMonitor>]) -> Vec<Metric> {
-    let counts = || monitors.iter().filter_map(|monitor| monitor.status.as_ref()?.sidecars.as_ref());
+    let counts = || {
+        monitors
+            .iter()
+            .filter_map(|monitor| monitor.status.as_ref()?.sidecars.as_ref())
+    };
     [
-        ("injected", counts().map(|counts| i64::from(counts.injected)).sum::<i64>()),
+        (
+            "injected",
+            counts().map(|counts| i64::from(counts.injected)).sum::<i64>(),
+        ),
         ("outdated", counts().map(|counts| i64::from(counts.outdated)).sum()),
         ("missing", counts().map(|counts| i64::from(counts.missing)).sum()),
     ]
@@ -111,19 +141,27 @@ fn pods(monitors: &[Arc<RoseyMonitor>]) -> Vec<Metric> {
 /// The series of one family for one monitor. Counters start at 0, so that `increase()` sees the first event.
 fn recorded(known: &Known, monitor: &RoseyMonitor) -> Vec<Metric> {
     let none = Deployments::default();
-    let of = monitor.status.as_ref().and_then(|status| status.deployments.as_ref()).unwrap_or(&none);
+    let of = monitor
+        .status
+        .as_ref()
+        .and_then(|status| status.deployments.as_ref())
+        .unwrap_or(&none);
     let labels = [
         (LABELS[0], monitor.metadata.namespace.as_deref().unwrap_or_default()),
         (LABELS[1], monitor.metadata.name.as_deref().unwrap_or_default()),
         (LABELS[2], monitor.spec.environment.as_str()),
     ];
     let time = |time: &Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>| {
-        time.iter().map(|time| gauge(&labels, float(time.0.as_second()))).collect()
+        time.iter()
+            .map(|time| gauge(&labels, float(time.0.as_second())))
+            .collect()
     };
     if known.name == DEPLOYMENT_TOTAL.name {
         let counts = DEPLOYMENT_STATUSES.iter().zip([of.succeeded, of.failed]);
         let with = |status: &'static str| [labels[0], labels[1], labels[2], ("status", status)];
-        counts.map(|(status, count)| counter(&with(status), float(count))).collect()
+        counts
+            .map(|(status, count)| counter(&with(status), float(count)))
+            .collect()
     } else if known.name == ROLLBACK_TOTAL.name {
         vec![counter(&labels, float(of.rollbacks))]
     } else if known.name == DEPLOYMENT_LAST_SUCCESS_TIMESTAMP.name {
@@ -146,7 +184,15 @@ fn histogram(labels: &[(&str, &str)], durations: Option<&Durations>) -> Metric {
     let buckets = DURATION_BUCKETS.iter().enumerate().map(|(n, bound)| {
         let mut bucket = Bucket::default();
         bucket.set_upper_bound(*bound);
-        bucket.set_cumulative_count(durations.buckets.get(n).copied().unwrap_or_default().max(0).unsigned_abs());
+        bucket.set_cumulative_count(
+            durations
+                .buckets
+                .get(n)
+                .copied()
+                .unwrap_or_default()
+                .max(0)
+                .unsigned_abs(),
+        );
         bucket
     });
     histogram.set_bucket(buckets.collect());
@@ -225,7 +271,10 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
-        assert!(!text.contains("last_success_timestamp{"), "a time that never was is left out");
+        assert!(
+            !text.contains("last_success_timestamp{"),
+            "a time that never was is left out"
+        );
     }
 
     #[test]
@@ -235,7 +284,14 @@ mod tests {
             "durations": {"buckets": [0, 0, 2, 4, 4, 4, 4, 4, 4], "sumMilliseconds": 90500, "count": 4},
         }});
         let text = text(&status, true);
-        for part in [r#"status="success"} 3"#, r#"le="30"} 2"#, r#"le="60"} 4"#, r#"le="+Inf"} 4"#, "_sum{namespace=\"bots\",rosey_monitor=\"rosey\",environment=\"prod\"} 90.5", "} 1767225600"] {
+        for part in [
+            r#"status="success"} 3"#,
+            r#"le="30"} 2"#,
+            r#"le="60"} 4"#,
+            r#"le="+Inf"} 4"#,
+            "_sum{namespace=\"bots\",rosey_monitor=\"rosey\",environment=\"prod\"} 90.5",
+            "} 1767225600",
+        ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
     }

@@ -31,7 +31,11 @@ impl World {
     }
 
     fn wrote(&self, version: u64) {
-        let written = Written { uid: "o".into(), version, hash: 1 };
+        let written = Written {
+            uid: "o".into(),
+            version,
+            hash: 1,
+        };
         self.owned.record(&self.key, Kind::ConfigMap, "rosey-exporter", written);
     }
 
@@ -126,6 +130,8 @@ fn a_namespace_is_configured_while_a_monitor_and_its_config_map_are_there() {
     let configured = world.owned.configured();
     assert!(configured.borrow().is_empty());
     world.wrote(5);
+    world.hears(Event::Apply(object(5, "m")));
+    world.hears(Event::Delete(object(6, "m")));
     assert_eq!(*configured.borrow(), BTreeSet::from(["bots".to_owned()]));
     world.owned.monitor_gone(&world.key);
     assert!(configured.borrow().is_empty());

@@ -4,7 +4,11 @@ use super::*;
 use crate::cluster::stack::{AlertmanagerSpec, PrometheusSpec};
 
 fn object(kind: Kind, name: &str) -> Object {
-    Object { kind, name: name.into(), json: json!({"metadata": {"labels": {"release": "stack"}}}) }
+    Object {
+        kind,
+        name: name.into(),
+        json: json!({"metadata": {"labels": {"release": "stack"}}}),
+    }
 }
 
 fn objects() -> Vec<Object> {
@@ -19,7 +23,7 @@ fn known<S>(spec: S) -> Access<BTreeMap<Place, S>> {
     Access::Known(BTreeMap::from([(("monitoring".to_owned(), "main".to_owned()), spec)]))
 }
 
-fn prometheus(selector: Value, namespaces: Value) -> PrometheusSpec {
+fn prometheus(selector: &Value, namespaces: &Value) -> PrometheusSpec {
     serde_json::from_value(json!({
         "ruleSelector": selector, "podMonitorSelector": selector,
         "ruleNamespaceSelector": namespaces, "podMonitorNamespaceSelector": namespaces,
@@ -27,7 +31,7 @@ fn prometheus(selector: Value, namespaces: Value) -> PrometheusSpec {
     .unwrap()
 }
 
-fn alertmanager(selector: Value, namespaces: Value) -> AlertmanagerSpec {
+fn alertmanager(selector: &Value, namespaces: &Value) -> AlertmanagerSpec {
     serde_json::from_value(json!({
         "alertmanagerConfigSelector": selector, "alertmanagerConfigNamespaceSelector": namespaces,
     }))
@@ -35,35 +39,80 @@ fn alertmanager(selector: Value, namespaces: Value) -> AlertmanagerSpec {
 }
 
 fn verdict(prometheus: PrometheusSpec, alertmanager: AlertmanagerSpec) -> (&'static str, String) {
-    let view = View { prometheuses: known(prometheus), alertmanagers: known(alertmanager) };
+    let view = View {
+        prometheuses: known(prometheus),
+        alertmanagers: known(alertmanager),
+    };
     let labels = BTreeMap::from([("team".to_owned(), "bots".to_owned())]);
-    let verdict = selection(&view, Home { namespace: "bots", labels: Some(&labels) }, &objects());
+    let verdict = selection(
+        &view,
+        Home {
+            namespace: "bots",
+            labels: Some(&labels),
+        },
+        &objects(),
+    );
     (verdict.status, verdict.message)
 }
 
 fn all() -> AlertmanagerSpec {
-    alertmanager(json!({}), json!({}))
+    alertmanager(&json!({}), &json!({}))
 }
 
 #[test]
 fn whoever_selects_everything_selects_us() {
-    let (status, message) = verdict(prometheus(json!({}), json!({})), all());
-    assert_eq!((status, message.as_str()), ("True", "selected by Prometheus monitoring/main and Alertmanager monitoring/main"));
-    let (status, _) = verdict(prometheus(json!({"matchLabels": {"release": "stack"}}), json!({"matchLabels": {"team": "bots"}})), all());
+    let (status, message) = verdict(prometheus(&json!({}), &json!({})), all());
+    assert_eq!(
+        (status, message.as_str()),
+        (
+            "True",
+            "selected by Prometheus monitoring/main and Alertmanager monitoring/main"
+        )
+    );
+    let (status, _) = verdict(
+        prometheus(
+            &json!({"matchLabels": {"release": "stack"}}),
+            &json!({"matchLabels": {"team": "bots"}}),
+        ),
+        all(),
+    );
     assert_eq!(status, "True");
 }
 
 #[test]
 fn what_is_missing_is_named_with_the_mend() {
     let cases = [
-        (prometheus(json!({"matchLabels": {"release": "kps"}}), json!({})), all(), "it wants label release=kps; add it to spec.objectLabels"),
-        (prometheus(Value::Null, json!({})), all(), "selects nothing; set its spec.ruleSelector"),
-        (prometheus(json!({}), Value::Null), all(), "it looks into its own, monitoring, only; set its namespace selector"),
-        (prometheus(json!({}), json!({"matchLabels": {"m": "on"}})), all(), "it wants label m=on; label namespace bots"),
-        (prometheus(json!({}), json!({})), alertmanager(json!({}), Value::Null), "Alertmanager monitoring/main does not look into this namespace"),
         (
-            prometheus(json!({}), json!({})),
-            alertmanager(json!({"matchExpressions": [{"key": "team", "operator": "Exists"}]}), json!({})),
+            prometheus(&json!({"matchLabels": {"release": "kps"}}), &json!({})),
+            all(),
+            "it wants label release=kps; add it to spec.objectLabels",
+        ),
+        (
+            prometheus(&Value::Null, &json!({})),
+            all(),
+            "selects nothing; set its spec.ruleSelector",
+        ),
+        (
+            prometheus(&json!({}), &Value::Null),
+            all(),
+            "it looks into its own, monitoring, only; set its namespace selector",
+        ),
+        (
+            prometheus(&json!({}), &json!({"matchLabels": {"m": "on"}})),
+            all(),
+            "it wants label m=on; label namespace bots",
+        ),
+        (
+            prometheus(&json!({}), &json!({})),
+            alertmanager(&json!({}), &Value::Null),
+            "Alertmanager monitoring/main does not look into this namespace",
+        ),
+        (
+            prometheus(&json!({}), &json!({})),
+            alertmanager(
+                &json!({"matchExpressions": [{"key": "team", "operator": "Exists"}]}),
+                &json!({}),
+            ),
             "Alertmanager monitoring/main does not select AlertmanagerConfig rosey.ops: it wants label team",
         ),
     ];
@@ -83,27 +132,69 @@ fn rule_and_pod_monitor_have_to_meet_in_one_prometheus() {
         .unwrap()
     };
     let place = |name: &str| ("monitoring".to_owned(), name.to_owned());
-    let halves = [(place("a"), half(json!({}), Value::Null)), (place("b"), half(Value::Null, json!({})))];
-    let view = View { prometheuses: Access::Known(halves.into()), alertmanagers: known(all()) };
-    assert_eq!(selection(&view, Home { namespace: "bots", labels: None }, &objects()).status, "False");
+    let halves = [
+        (place("a"), half(json!({}), Value::Null)),
+        (place("b"), half(Value::Null, json!({}))),
+    ];
+    let view = View {
+        prometheuses: Access::Known(halves.into()),
+        alertmanagers: known(all()),
+    };
+    assert_eq!(
+        selection(
+            &view,
+            Home {
+                namespace: "bots",
+                labels: None
+            },
+            &objects()
+        )
+        .status,
+        "False"
+    );
 }
 
 #[test]
 fn what_cannot_be_read_is_unknown_and_nothing_at_all_is_bad() {
-    let home = Home { namespace: "bots", labels: None };
-    let refused = View { prometheuses: Access::Refused, alertmanagers: known(all()) };
+    let home = Home {
+        namespace: "bots",
+        labels: None,
+    };
+    let refused = View {
+        prometheuses: Access::Refused,
+        alertmanagers: known(all()),
+    };
     assert_eq!(selection(&refused, home, &objects()).reason, "NotReadable");
     let absent = View::default();
     assert_eq!(selection(&absent, home, &objects()).reason, "PrometheusOperatorMissing");
-    let empty = View { prometheuses: Access::Known(BTreeMap::new()), alertmanagers: known(all()) };
+    let empty = View {
+        prometheuses: Access::Known(BTreeMap::new()),
+        alertmanagers: known(all()),
+    };
     assert_eq!(selection(&empty, home, &objects()).status, "False");
-    let unlabelled = View { prometheuses: known(prometheus(json!({}), json!({"matchLabels": {"a": "b"}}))), alertmanagers: known(all()) };
+    let unlabelled = View {
+        prometheuses: known(prometheus(&json!({}), &json!({"matchLabels": {"a": "b"}}))),
+        alertmanagers: known(all()),
+    };
     assert_eq!(selection(&unlabelled, home, &objects()).status, "Unknown");
 }
 
 #[test]
 fn without_routes_no_alertmanager_is_asked_for() {
-    let view = View { prometheuses: known(prometheus(json!({}), json!({}))), alertmanagers: Access::Known(BTreeMap::new()) };
-    let verdict = selection(&view, Home { namespace: "bots", labels: None }, &objects()[..2]);
-    assert_eq!((verdict.status, verdict.message.as_str()), ("True", "selected by Prometheus monitoring/main"));
+    let view = View {
+        prometheuses: known(prometheus(&json!({}), &json!({}))),
+        alertmanagers: Access::Known(BTreeMap::new()),
+    };
+    let verdict = selection(
+        &view,
+        Home {
+            namespace: "bots",
+            labels: None,
+        },
+        &objects()[..2],
+    );
+    assert_eq!(
+        (verdict.status, verdict.message.as_str()),
+        ("True", "selected by Prometheus monitoring/main")
+    );
 }

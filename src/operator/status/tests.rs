@@ -9,17 +9,28 @@ fn made() -> Plan {
         "spec": {"environment": "prod", "selector": {"matchLabels": {"app": "rosey"}}, "bot": {"health": {"port": 8000}}},
     }))
     .unwrap();
-    plan::plan(&monitor, &crate::plan::Platform::default()).unwrap()
+    plan(&monitor, &crate::plan::Platform::default()).unwrap()
 }
 
 fn observation<'a>(plan: Result<&'a Plan, &'a Problems>, applied: &'a Applied) -> Observation<'a> {
-    let good = |reason| Injected { status: "True", reason, message: "fine".into() };
+    let good = |reason| Injected {
+        status: "True",
+        reason,
+        message: "fine".into(),
+    };
     Observation {
         generation: Some(2),
         plan,
         applied,
-        sidecars: Sidecars { counts: SidecarCounts::default(), injected: good("Injected") },
-        selection: plan.is_ok().then(|| Selection { status: "True", reason: "Selected", message: "fine".into() }),
+        sidecars: Sidecars {
+            counts: SidecarCounts::default(),
+            injected: good("Injected"),
+        },
+        selection: plan.is_ok().then(|| Selection {
+            status: "True",
+            reason: "Selected",
+            message: "fine".into(),
+        }),
         refused: Vec::new(),
     }
 }
@@ -37,7 +48,12 @@ fn a_good_monitor_is_ready_and_says_why() {
     let plan = made();
     let status = status(observation(Ok(&plan), &Applied::Done), &MonitorStatus::default(), at(1));
     assert_eq!(status.reason.as_deref(), Some("Applied"));
-    assert!(status.conditions.iter().all(|condition| condition.status == "True" && condition.observed_generation == Some(2)));
+    assert!(
+        status
+            .conditions
+            .iter()
+            .all(|condition| condition.status == "True" && condition.observed_generation == Some(2))
+    );
     assert!(of(&status, STALLED).is_none());
 }
 
@@ -45,10 +61,21 @@ fn a_good_monitor_is_ready_and_says_why() {
 fn the_reason_is_that_of_the_first_condition_that_is_not_good() {
     let plan = made();
     let mut bad = observation(Ok(&plan), &Applied::Done);
-    bad.sidecars.injected = Injected { status: "False", reason: "PodsMissing", message: "restart".into() };
-    bad.selection = Some(Selection { status: "False", reason: "NotSelected", message: "label".into() });
+    bad.sidecars.injected = Injected {
+        status: "False",
+        reason: "PodsMissing",
+        message: "restart".into(),
+    };
+    bad.selection = Some(Selection {
+        status: "False",
+        reason: "NotSelected",
+        message: "label".into(),
+    });
     let status = status(bad, &MonitorStatus::default(), at(1));
-    assert_eq!((status.reason.as_deref(), status.message.as_deref()), (Some("PodsMissing"), Some("restart")));
+    assert_eq!(
+        (status.reason.as_deref(), status.message.as_deref()),
+        (Some("PodsMissing"), Some("restart"))
+    );
 }
 
 #[test]
@@ -57,7 +84,10 @@ fn a_transition_time_moves_only_when_the_status_flips() {
     let first = status(observation(Ok(&plan), &Applied::Done), &MonitorStatus::default(), at(1));
     let again = status(observation(Ok(&plan), &Applied::Done), &first, at(2));
     assert_eq!(first, again);
-    let taken = Applied::Failed(apply::Error::NameTaken { kind: Kind::ConfigMap, name: "x".into() });
+    let taken = Applied::Failed(apply::Error::NameTaken {
+        kind: Kind::ConfigMap,
+        name: "x".into(),
+    });
     let flipped = status(observation(Ok(&plan), &taken), &again, at(3));
     assert_eq!(of(&flipped, READY).unwrap().last_transition_time.0, at(3));
     assert_eq!(of(&flipped, VALID).unwrap().last_transition_time.0, at(1));
@@ -69,9 +99,15 @@ fn a_transition_time_moves_only_when_the_status_flips() {
 fn an_invalid_update_says_every_problem_and_keeps_what_is_known_of_the_last_good_objects() {
     let plan = made();
     let good = status(observation(Ok(&plan), &Applied::Done), &MonitorStatus::default(), at(1));
-    let problems = Problems(vec![Problem::new("spec.a", "is wrong"), Problem::new("spec.b", "is wrong too")]);
+    let problems = Problems(vec![
+        Problem::new("spec.a", "is wrong"),
+        Problem::new("spec.b", "is wrong too"),
+    ]);
     let bad = status(observation(Err(&problems), &Applied::Invalid), &good, at(2));
-    assert_eq!(of(&bad, VALID).unwrap().message, "spec.a: is wrong\nspec.b: is wrong too");
+    assert_eq!(
+        of(&bad, VALID).unwrap().message,
+        "spec.a: is wrong\nspec.b: is wrong too"
+    );
     assert_eq!(of(&bad, READY).unwrap().reason, "Invalid");
     assert_eq!(of(&bad, STALLED).unwrap().status, "True");
     assert_eq!(of(&bad, SELECTED).unwrap().status, "True");
@@ -84,5 +120,12 @@ fn a_paused_monitor_keeps_its_ready() {
     let good = status(observation(Ok(&plan), &Applied::Done), &MonitorStatus::default(), at(1));
     let paused = status(observation(Ok(&plan), &Applied::Paused), &good, at(2));
     let ready = of(&paused, READY).unwrap();
-    assert_eq!((ready.status.as_str(), ready.reason.as_str(), ready.last_transition_time.0), ("True", "Paused", at(1)));
+    assert_eq!(
+        (
+            ready.status.as_str(),
+            ready.reason.as_str(),
+            ready.last_transition_time.0
+        ),
+        ("True", "Paused", at(1))
+    );
 }

@@ -1,5 +1,6 @@
 //! `lab up`: a lab to play with. `lab demo`: a bot being watched.
 
+mod bench;
 mod demo;
 
 use anyhow::Result;
@@ -43,6 +44,8 @@ enum Subcommands {
         #[arg(long)]
         keep: bool,
     },
+    /// Measures the operator at 1,000 monitors and prints a table; in a release build
+    Bench(bench::Size),
 }
 
 fn image(text: &str) -> Result<(String, String), String> {
@@ -62,6 +65,7 @@ async fn main() -> Result<()> {
     let (without_stack, image, user, audit_bodies) = match Arguments::parse().command {
         Subcommands::Up { without_stack, image, user, audit_bodies } => (without_stack, image, user, audit_bodies),
         Subcommands::Demo { keep } => return demo::run(keep).await,
+        Subcommands::Bench(size) => return bench::run(size).await,
     };
     let mut builder = Lab::builder();
     if without_stack {

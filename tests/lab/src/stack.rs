@@ -25,7 +25,7 @@ pub const MONITORING_NAMESPACE: &str = "monitoring";
 
 /// The name of the Prometheus object and of the Alertmanager object.
 const NAME: &str = "lab";
-const OPERATOR_PORT: u16 = 21_080;
+pub(crate) const OPERATOR_PORT: u16 = 21_080;
 pub(crate) const PROMETHEUS_PORT: u16 = 21_090;
 pub(crate) const ALERTMANAGER_PORT: u16 = 21_093;
 

@@ -76,7 +76,7 @@ async fn monitor(teller: &mut Teller, lab: &Lab) -> Result<()> {
     teller.step("A bot's owner says how the bot is watched, before the bot is there");
     lab.namespace("bots").await?;
     lab.channels("bots").await?;
-    run_shell(teller, lab, "kubectl apply -f examples/rosey.yaml").await?;
+    run_shell(teller, lab, "kubectl apply --server-side -f examples/rosey.yaml").await?;
     run_shell(
         teller,
         lab,
@@ -239,6 +239,9 @@ async fn recovery(teller: &mut Teller, lab: &Lab, bot: &Bot) -> Result<()> {
         .into_iter()
         .any(|m| m.title().contains("HighResponseTime"));
     ensure!(!told, "HighResponseTime was told although BotDown inhibits it");
+    let mail = lab.mail();
+    let mail = mail.next_where(PATIENCE, "the end of BotDown by e-mail", |m| m.is_resolved());
+    teller.say(&format!("E-mail:  {}", mail.await?.subject));
     teller.done("everybody knows that it is over, and nobody heard of HighResponseTime");
     Ok(())
 }

@@ -82,6 +82,15 @@ impl Lab {
         }
     }
 
+    /// What prometheus-operator says of itself, as Prometheus text: how many objects it selected, and how many it refused.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn prometheus_operator_metrics(&self) -> Result<String> {
+        let url = format!("http://{}:{}/metrics", self.parts.network.host(), stack::OPERATOR_PORT);
+        Ok(self.parts.http.get(url).send().await?.error_for_status()?.text().await?)
+    }
+
     /// What was posted to [`Lab::discord_url`].
     #[must_use]
     pub fn discord(&self) -> Inbox<DiscordMessage> {

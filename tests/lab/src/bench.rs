@@ -1,0 +1,134 @@
+//! `lab bench`: the operator at 1,000 monitors, in tables. Run it in a release build (`make bench`); the numbers of a debug build
+//! say nothing.
+
+mod load;
+mod measure;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use lab::rosey::{OPERATOR, Operator};
+use lab::{Lab, eventually};
+
+use load::Load;
+use measure::{Quantiles, usage};
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(900);
+
+/// How large the run is.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Size {
+    /// Monitors that are created at once
+    #[arg(long, default_value_t = 1000)]
+    monitors: usize,
+    /// Pods of each monitor
+    #[arg(long, default_value_t = 3)]
+    pods_each: usize,
+    /// Pods of nobody
+    #[arg(long, default_value_t = 10_000)]
+    unrelated_pods: usize,
+    /// Seconds during which nothing happens and nothing may be written
+    #[arg(long, default_value_t = 300)]
+    quiet: u64,
+    /// Edits of a threshold, one after the other
+    #[arg(long, default_value_t = 200)]
+    edits: usize,
+    /// Pairs of pods, one in a namespace with registration and one without
+    #[arg(long, default_value_t = 500)]
+    pairs: usize,
+    /// Run prometheus-operator, Prometheus and Alertmanager beside it
+    #[arg(long)]
+    with_stack: bool,
+}
+
+/// Runs the benchmark and prints its table as Markdown.
+///
+/// # Errors
+/// When something does not happen.
+pub async fn run(size: Size) -> Result<()> {
+    let builder = Lab::builder().rosey()?;
+    let lab = if size.with_stack { builder.start().await? } else { builder.without_stack().start().await? };
+    lab.install_rosey().await?;
+    let load = Load::new(&lab, &size);
+    eprintln!("creating {} pods …", size.unrelated_pods + size.monitors * size.pods_each);
+    load.pods().await?;
+
+    eprintln!("the same writes by a bare client …");
+    let bare = load.bare_client().await?;
+
+    let operator = lab.operator("operator", &[]).await?;
+    let idle = usage(&operator)?;
+    let mark = lab.audit().mark().await?;
+    eprintln!("creating {} monitors …", size.monitors);
+    let start = Instant::now();
+    load.monitors().await?;
+    load.until_all_ready().await?;
+    let ready = start.elapsed();
+    let peak = usage(&operator)?;
+    let writes = writes(&lab, mark).await?;
+    let conflicts = writes.iter().filter(|(_, code)| *code >= 400).count();
+
+    println!("| {} monitors, {} pods of theirs, {} others{} | |", size.monitors, size.monitors * size.pods_each, size.unrelated_pods, if size.with_stack { ", prometheus-operator on" } else { "" });
+    println!("|---|---|");
+    println!("| all Ready | {:.1} s |", ready.as_secs_f64());
+    println!("| the same writes by a bare client | {:.1} s |", bare.as_secs_f64());
+    println!("| ratio | {:.2} |", ready.as_secs_f64() / bare.as_secs_f64());
+    println!("| writes a monitor (of {} objects and a status) | {:.2} |", load.objects_each(), writes.len() as f64 / size.monitors as f64);
+    println!("| writes that failed | {conflicts} |");
+    println!("| resident before the monitors | {:.1} MB |", idle.resident);
+    println!("| resident at the peak | {:.1} MB |", peak.peak);
+    println!("| CPU until all Ready | {:.1} s |", peak.cpu - idle.cpu);
+
+    quiet(&lab, &operator, &size).await?;
+    let edits = load.edits(size.edits).await?;
+    println!("| edit to changed rule, p50 / p99 ({} edits) | {} |", size.edits, Quantiles::of(edits));
+    pairs(&load, &operator, &size).await?;
+    Ok(())
+}
+
+async fn quiet(lab: &Lab, operator: &Operator, size: &Size) -> Result<()> {
+    eprintln!("{} quiet seconds …", size.quiet);
+    let (mark, before) = (lab.audit().mark().await?, usage(operator)?);
+    tokio::time::sleep(Duration::from_secs(size.quiet)).await;
+    let after = usage(operator)?;
+    println!("| writes in {} quiet seconds | {} |", size.quiet, writes(lab, mark).await?.len());
+    println!("| resident at rest | {:.1} MB |", after.resident);
+    println!("| CPU at rest | {:.2} % of a core |", (after.cpu - before.cpu) * 100.0 / size.quiet as f64);
+    Ok(())
+}
+
+async fn pairs(load: &Load<'_>, operator: &Operator, size: &Size) -> Result<()> {
+    eprintln!("{} pairs of pods …", size.pairs);
+    let (with, without) = load.pairs(size.pairs).await?;
+    let difference: Vec<f64> = with.iter().zip(&without).map(|(with, without)| with - without).collect();
+    println!("| pod create without registration, p50 / p99 ({} pairs) | {} |", size.pairs, Quantiles::of(without));
+    println!("| pod create with registration | {} |", Quantiles::of(with));
+    println!("| difference within a pair | {} |", Quantiles::of(difference));
+    let metrics = operator.metrics().await?;
+    let handler = measure::handler(&metrics).context("the operator's metrics have no histogram of the injector")?;
+    println!("| the handler itself, p50 / p99 | {handler} |");
+    Ok(())
+}
+
+/// Verb and status of what the operator wrote since, its Lease excepted.
+async fn writes(lab: &Lab, mark: lab::Mark) -> Result<Vec<(String, u16)>> {
+    let writes = lab.audit().writes_by(OPERATOR, mark).await?;
+    let writes: Vec<_> = writes
+        .into_iter()
+        .filter(|write| write.object_ref.resource != "leases")
+        .map(|write| (write.verb, write.response_status.code))
+        .collect();
+    Ok(writes)
+}
+
+/// Waits until what `probe` says is true.
+async fn until(what: &str, probe: impl AsyncFn() -> Result<bool>) -> Result<()> {
+    eventually(PATIENCE, what, async || Ok(probe().await?.then_some(()))).await
+}
+
+/// Makes sure that a benchmark measures something.
+fn some<T>(values: Vec<T>) -> Result<Vec<T>> {
+    ensure!(!values.is_empty(), "nothing was measured");
+    Ok(values)
+}

@@ -1,0 +1,1 @@
+//! Nothing is here: the stories are in `tests/`.
