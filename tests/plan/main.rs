@@ -1,5 +1,7 @@
 //! The plan, judged by snapshots, by the laws of what is emitted, and by the real promtool.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod injection;
 mod laws;
 mod problems;

@@ -1,6 +1,13 @@
 //! `lab bench`: the operator at 1,000 monitors, in tables. Run it in a release build (`make bench`); the numbers of a debug build
 //! say nothing.
 
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "counts and milliseconds that are printed with two digits"
+)]
+
 mod load;
 mod measure;
 

@@ -35,6 +35,13 @@ pub async fn run(keep: bool) -> Result<()> {
     Ok(())
 }
 
+/// Says something about the present step.
+fn say(text: &str) {
+    for line in text.lines() {
+        println!("   {line}");
+    }
+}
+
 /// What the demo has brought up.
 struct Demo {
     lab: Lab,
@@ -86,12 +93,6 @@ impl Teller {
         println!("\n\x1b[1m{}. {title}\x1b[0m", self.steps);
     }
 
-    /// Says something about it.
-    fn say(&self, text: &str) {
-        for line in text.lines() {
-            println!("   {line}");
-        }
-    }
 
     /// Ends it.
     fn done(&self, what: &str) {
@@ -114,7 +115,7 @@ fn path() -> Result<Vec<String>> {
 }
 
 /// Runs a command as a user would type it, shows it with its output, and answers the output and whether it succeeded.
-async fn shell(teller: &Teller, lab: &Lab, command: &str) -> Result<(String, bool)> {
+async fn shell(lab: &Lab, command: &str) -> Result<(String, bool)> {
     println!("   \x1b[36m$ {command}\x1b[0m");
     let inherited = std::env::var("PATH").unwrap_or_default();
     let output = tokio::process::Command::new("sh")
@@ -127,13 +128,13 @@ async fn shell(teller: &Teller, lab: &Lab, command: &str) -> Result<(String, boo
         .await
         .with_context(|| command.to_owned())?;
     let text = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
-    teller.say(&text);
+    say(&text);
     Ok((text, output.status.success()))
 }
 
 /// As [`shell`], for a command that must succeed.
-async fn run_shell(teller: &Teller, lab: &Lab, command: &str) -> Result<String> {
-    let (text, success) = shell(teller, lab, command).await?;
+async fn run_shell(lab: &Lab, command: &str) -> Result<String> {
+    let (text, success) = shell(lab, command).await?;
     if !success {
         bail!("failed: {command}\n{text}");
     }

@@ -5,7 +5,7 @@ use lab::rosey::{Bot, OPERATOR, OPERATOR_NAMESPACE};
 use lab::{Lab, Notification, eventually, has_condition};
 use serde_json::{Value, json};
 
-use super::{Demo, PATIENCE, Teller, run_shell, shell};
+use super::{Demo, PATIENCE, Teller, run_shell, say, shell};
 
 const MONITOR: &str = "rosey.dev/v1alpha1/RoseyMonitor";
 
@@ -52,8 +52,8 @@ pub async fn tell(teller: &mut Teller) -> Result<Demo> {
 async fn control_plane(teller: &mut Teller) -> Result<Lab> {
     teller.step("A control plane and a Prometheus stack come up, as plain processes on this machine");
     let lab = Lab::builder().rosey()?.interval("1s").start().await?;
-    run_shell(teller, &lab, "kubectl version").await?;
-    run_shell(teller, &lab, "kubectl get prometheuses,alertmanagers -A").await?;
+    run_shell(&lab, "kubectl version").await?;
+    run_shell(&lab, "kubectl get prometheuses,alertmanagers -A").await?;
     teller.done("etcd, API server, controllers, prometheus-operator, Prometheus and Alertmanager are ready");
     Ok(lab)
 }
@@ -61,12 +61,12 @@ async fn control_plane(teller: &mut Teller) -> Result<Lab> {
 async fn operator(teller: &mut Teller, lab: &Lab) -> Result<lab::rosey::Operator> {
     teller.step("The resource is defined and the operator started");
     lab.install_rosey().await?;
-    run_shell(teller, lab, "kubectl get crd roseymonitors.rosey.dev").await?;
-    teller.say(&format!(
+    run_shell(lab, "kubectl get crd roseymonitors.rosey.dev").await?;
+    say(&format!(
         "$ rosey-operator --namespace {OPERATOR_NAMESPACE} …   (as user {OPERATOR}, with the rights in deploy/rbac)"
     ));
     let operator = lab.operator("operator", &[]).await?;
-    let (answer, _) = shell(teller, lab, &format!("curl -s {}/readyz", operator.url)).await?;
+    let (answer, _) = shell(lab, &format!("curl -s {}/readyz", operator.url)).await?;
     ensure!(!answer.is_empty(), "the operator's /readyz says nothing");
     teller.done("the operator is ready");
     Ok(operator)
@@ -76,16 +76,12 @@ async fn monitor(teller: &mut Teller, lab: &Lab) -> Result<()> {
     teller.step("A bot's owner says how the bot is watched, before the bot is there");
     lab.namespace("bots").await?;
     lab.channels("bots").await?;
-    run_shell(teller, lab, "kubectl apply --server-side -f examples/rosey.yaml").await?;
-    run_shell(
-        teller,
-        lab,
+    run_shell(lab, "kubectl apply --server-side -f examples/rosey.yaml").await?;
+    run_shell(lab,
         "kubectl wait roseymonitor/rosey -n bots --for=condition=Ready --timeout=30s",
     )
     .await?;
-    run_shell(
-        teller,
-        lab,
+    run_shell(lab,
         "kubectl get prometheusrules,alertmanagerconfigs,podmonitors,configmaps -n bots -l rosey.dev/monitor=rosey",
     )
     .await?;
@@ -93,11 +89,11 @@ async fn monitor(teller: &mut Teller, lab: &Lab) -> Result<()> {
 
     teller.step("Nobody wants to wait for an alert's usual minutes here, so these fields are shortened");
     let impatience = impatience(&lab.smtp_with_login());
-    teller.say(&serde_saphyr::to_string(&impatience["spec"])?);
+    say(&serde_saphyr::to_string(&impatience["spec"])?);
     let file = lab.logs_dir().join("impatience.json");
     std::fs::write(&file, impatience.to_string())?;
     let apply = "kubectl apply --server-side --force-conflicts --field-manager=demo -f";
-    run_shell(teller, lab, &format!("{apply} {}", file.display())).await?;
+    run_shell(lab, &format!("{apply} {}", file.display())).await?;
     let current = |monitor: &kube::core::DynamicObject| {
         has_condition(monitor, "Ready")
             && monitor.data["status"]["observedGeneration"] == json!(monitor.metadata.generation)
@@ -109,14 +105,14 @@ async fn monitor(teller: &mut Teller, lab: &Lab) -> Result<()> {
 
 async fn bot(teller: &mut Teller, lab: &Lab) -> Result<Bot> {
     teller.step("The bot itself is deployed; nothing in its manifest knows of monitoring");
-    run_shell(teller, lab, "kubectl apply -f examples/rosey-bot.yaml").await?;
+    run_shell(lab, "kubectl apply -f examples/rosey-bot.yaml").await?;
     let bot = lab.bot_of("bots", "app=rosey").await?;
     let injected = |monitor: &kube::core::DynamicObject| has_condition(monitor, "Injected");
     lab.until_object(PATIENCE, MONITOR, "bots", "rosey", injected).await?;
     let columns = "-o custom-columns=POD:.metadata.name,CONTAINERS:.spec.containers[*].name,BY:.metadata.annotations.rosey\\\\.dev/injected";
-    let pods = run_shell(teller, lab, &format!("kubectl get pods -n bots -l app=rosey {columns}")).await?;
+    let pods = run_shell(lab, &format!("kubectl get pods -n bots -l app=rosey {columns}")).await?;
     ensure!(pods.contains("bot,rosey-exporter"), "the pod has no exporter:\n{pods}");
-    run_shell(teller, lab, "kubectl get roseymonitors -n bots").await?;
+    run_shell(lab, "kubectl get roseymonitors -n bots").await?;
     teller.done("the pod carries its exporter");
     Ok(bot)
 }
@@ -139,7 +135,7 @@ async fn series(teller: &mut Teller, lab: &Lab) -> Result<()> {
                 .into_iter()
                 .filter_map(|name| Some(format!("{name}=\"{}\"", sample.labels.get(name)?)))
                 .collect();
-            teller.say(&format!("{query}{{{}}} {}", labels.join(","), sample.value));
+            say(&format!("{query}{{{}}} {}", labels.join(","), sample.value));
         }
     }
     teller.done("the bot's series are in Prometheus");
@@ -149,7 +145,7 @@ async fn series(teller: &mut Teller, lab: &Lab) -> Result<()> {
 async fn outage(teller: &mut Teller, lab: &Lab, bot: &Bot) -> Result<()> {
     teller.step("The bot breaks: it answers slowly, and says that it does not run");
     let change = json!({ "status": "stopped", "connected": false, "response_time_ms": 3500 });
-    teller.say(&format!("$ curl -d '{change}' http://{}:8001/control", bot.ip));
+    say(&format!("$ curl -d '{change}' http://{}:8001/control", bot.ip));
     bot.control(&change).await?;
     for state in ["pending", "firing"] {
         lab.prometheus().until_alert(PATIENCE, "BotDown", state).await?;
@@ -162,7 +158,7 @@ async fn outage(teller: &mut Teller, lab: &Lab, bot: &Bot) -> Result<()> {
             m.is_firing() && m.title().contains("BotDown")
         })
         .await?;
-    teller.say(&format!(
+    say(&format!(
         "Discord: {}\n         {}\n         {}",
         discord.content,
         discord.title(),
@@ -179,7 +175,7 @@ async fn outage(teller: &mut Teller, lab: &Lab, bot: &Bot) -> Result<()> {
             m.is_firing() && m.title().contains("BotDown")
         })
         .await?;
-    teller.say(&format!(
+    say(&format!(
         "Slack:   {} ({})\n         {}",
         slack.title(),
         slack.channel,
@@ -189,7 +185,7 @@ async fn outage(teller: &mut Teller, lab: &Lab, bot: &Bot) -> Result<()> {
         .mail()
         .next_where(PATIENCE, "BotDown by e-mail", |m| m.subject.contains("BotDown"))
         .await?;
-    teller.say(&format!(
+    say(&format!(
         "E-mail:  to {}: {}\n         {}",
         mail.to.join(", "),
         mail.subject,
@@ -208,7 +204,7 @@ async fn outage(teller: &mut Teller, lab: &Lab, bot: &Bot) -> Result<()> {
             .find(|alert| alert.name() == "HighResponseTime" && alert.is_inhibited()))
     });
     let inhibited = inhibited.await?;
-    teller.say(&format!(
+    say(&format!(
         "Alertmanager: {} is {}, inhibited by {}",
         inhibited.name(),
         inhibited.status.state,
@@ -227,12 +223,12 @@ async fn recovery(teller: &mut Teller, lab: &Lab, bot: &Bot) -> Result<()> {
         m.is_resolved() && m.title().contains("BotDown")
     });
     let discord = discord.await?;
-    teller.say(&format!("Discord: {}", discord.title()));
+    say(&format!("Discord: {}", discord.title()));
     let inbox = lab.slack().of("ops");
     let slack = inbox.next_where(PATIENCE, "the end of BotDown on Slack", |m| {
         m.is_resolved() && m.title().contains("BotDown")
     });
-    teller.say(&format!("Slack:   {}", slack.await?.title()));
+    say(&format!("Slack:   {}", slack.await?.title()));
     let told = lab
         .discord()
         .received()
@@ -240,8 +236,8 @@ async fn recovery(teller: &mut Teller, lab: &Lab, bot: &Bot) -> Result<()> {
         .any(|m| m.title().contains("HighResponseTime"));
     ensure!(!told, "HighResponseTime was told although BotDown inhibits it");
     let mail = lab.mail();
-    let mail = mail.next_where(PATIENCE, "the end of BotDown by e-mail", |m| m.is_resolved());
-    teller.say(&format!("E-mail:  {}", mail.await?.subject));
+    let mail = mail.next_where(PATIENCE, "the end of BotDown by e-mail", Notification::is_resolved);
+    say(&format!("E-mail:  {}", mail.await?.subject));
     teller.done("everybody knows that it is over, and nobody heard of HighResponseTime");
     Ok(())
 }
@@ -254,9 +250,7 @@ async fn deployment(teller: &mut Teller, lab: &Lab) -> Result<()> {
             "rosey_deployment_total{rosey_monitor=\"rosey\",status=\"failed\"} == 0",
         )
         .await?;
-    run_shell(
-        teller,
-        lab,
+    run_shell(lab,
         "kubectl rosey record deployment rosey -n bots --status failed --duration 42s",
     )
     .await?;
@@ -265,7 +259,7 @@ async fn deployment(teller: &mut Teller, lab: &Lab) -> Result<()> {
         m.is_firing() && m.title().contains("DeploymentFailed")
     });
     let discord = discord.await?;
-    teller.say(&format!(
+    say(&format!(
         "Discord: {}\n         {}",
         discord.title(),
         indented(discord.description())
@@ -279,9 +273,7 @@ async fn mistake(teller: &mut Teller, lab: &Lab) -> Result<()> {
     let patch = json!({ "spec": { "alerts": { "overrides": [
         { "alert": "HighMemoryUsage", "levels": [{ "severity": "warning", "threshold": "3 bananas" }] },
     ] } } });
-    let (answer, success) = shell(
-        teller,
-        lab,
+    let (answer, success) = shell(lab,
         &format!("kubectl patch roseymonitor rosey -n bots --type=merge -p '{patch}'"),
     )
     .await?;
