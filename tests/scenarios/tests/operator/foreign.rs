@@ -111,7 +111,7 @@ async fn an_object_that_another_controller_owns_is_foreign_even_with_our_name_an
         .api(MONITOR, "bots")
         .delete("rosey", &DeleteParams::default())
         .await?;
-    stage.until_gone(crate::stage::SOON, RULE, "bots", "rosey").await?;
+    stage.until_gone(crate::stage::COLLECTED, RULE, "bots", "rosey").await?;
     let after = stage.object(ROUTES, "bots", "rosey.ops-slack").await?;
     ensure!(version(&after) == version(&before));
     stage.nothing_was_forbidden().await

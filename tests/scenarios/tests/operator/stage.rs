@@ -16,6 +16,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Longer than anything takes; used up by a failure only.
 pub const SOON: Duration = Duration::from_secs(30);
+/// For the garbage collector, which learns of new kinds every 30 s only.
+pub const COLLECTED: Duration = Duration::from_secs(90);
 pub const BOTS: &str = "bots";
 pub const MONITOR: &str = "rosey.dev/v1alpha1/RoseyMonitor";
 pub const CONFIG_MAP: &str = "v1/ConfigMap";
