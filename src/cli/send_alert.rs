@@ -30,7 +30,10 @@ use target::Named;
 
 Exit codes: 0 done; 1 refused or failed; 2 wrong usage."
 )]
-#[allow(clippy::struct_excessive_bools, reason = "one flag for each kind of channel; clap lets only one be given")]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "one flag for each kind of channel; clap lets only one be given"
+)]
 pub(super) struct SendAlert {
     /// How urgent it is.
     #[arg(long, value_enum, default_value = "warning")]

@@ -42,3 +42,12 @@ pub async fn connect(context: Option<&str>) -> Result<Client, Error> {
     config.default_retry = false;
     Ok(Client::try_from(config).map_err(Box::new)?)
 }
+
+/// What the API server said, in its own words: kube's text repeats the whole answer in Rust's debug form.
+#[must_use]
+pub fn said(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        other => other.to_string(),
+    }
+}

@@ -17,6 +17,7 @@ use super::leader::{Leadership, NotLeader};
 use super::metrics::Metrics;
 use super::owned::{Leftover, Owned, Standing, Written, parse_version};
 use crate::api::RoseyMonitor;
+use crate::cluster::client::said;
 use crate::plan::{Kind, Object, Plan};
 
 /// How long the API server may take for one request.
@@ -46,7 +47,7 @@ pub enum Error {
         .0.iter().map(|kind| kind_name(*kind)).collect::<Vec<_>>().join(", "), if .0.len() == 1 { "is" } else { "are" })]
     Missing(BTreeSet<Kind>),
     /// The API server refused a request, or did not answer.
-    #[error("{} {name} could not be {doing}: {source}", kind_name(*.kind))]
+    #[error("{} {name} could not be {doing}: {}", kind_name(*.kind), said(source))]
     Request {
         /// Kind of the object.
         kind: Kind,
@@ -393,10 +394,11 @@ fn conflict(error: &Error) -> Option<&Status> {
     }
 }
 
-/// The API server knows no such kind: its 404 then names no object and no namespace.
+/// The API server knows no such kind (its 404 then names no object and no namespace), or is about to forget it.
 fn kind_not_served(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status)
-        if status.code == 404 && status.details.as_ref().is_none_or(|details| details.name.is_empty()))
+        if status.code == 404 && status.details.as_ref().is_none_or(|details| details.name.is_empty())
+            || status.code == 403 && status.message.contains("custom resource definition is terminating"))
 }
 
 #[cfg(test)]

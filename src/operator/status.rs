@@ -20,6 +20,7 @@ use super::sidecars::Sidecars;
 use crate::api::RoseyMonitor;
 use crate::api::status::condition::{INJECTED, READY, SELECTED, STALLED, VALID};
 use crate::api::status::{MonitorStatus, RefusedChannel, RuleCounts};
+use crate::cluster::client::said;
 use crate::plan::{Plan, Problems};
 
 /// Why the status could not be written.
@@ -29,7 +30,7 @@ pub enum Error {
     #[error(transparent)]
     NotLeader(#[from] NotLeader),
     /// The API server refused it, or did not answer.
-    #[error("the status could not be written: {0}")]
+    #[error("the status could not be written: {}", said(.0))]
     Request(#[from] Box<kube::Error>),
 }
 

@@ -55,10 +55,17 @@ pub struct Size {
 /// When something does not happen.
 pub async fn run(size: Size) -> Result<()> {
     let builder = Lab::builder().rosey()?;
-    let lab = if size.with_stack { builder.start().await? } else { builder.without_stack().start().await? };
+    let lab = if size.with_stack {
+        builder.start().await?
+    } else {
+        builder.without_stack().start().await?
+    };
     lab.install_rosey().await?;
     let load = Load::new(&lab, &size);
-    eprintln!("creating {} pods …", size.unrelated_pods + size.monitors * size.pods_each);
+    eprintln!(
+        "creating {} pods …",
+        size.unrelated_pods + size.monitors * size.pods_each
+    );
     load.pods().await?;
 
     eprintln!("the same writes by a bare client …");
@@ -76,12 +83,26 @@ pub async fn run(size: Size) -> Result<()> {
     let writes = writes(&lab, mark).await?;
     let conflicts = writes.iter().filter(|(_, code)| *code >= 400).count();
 
-    println!("| {} monitors, {} pods of theirs, {} others{} | |", size.monitors, size.monitors * size.pods_each, size.unrelated_pods, if size.with_stack { ", prometheus-operator on" } else { "" });
+    println!(
+        "| {} monitors, {} pods of theirs, {} others{} | |",
+        size.monitors,
+        size.monitors * size.pods_each,
+        size.unrelated_pods,
+        if size.with_stack {
+            ", prometheus-operator on"
+        } else {
+            ""
+        }
+    );
     println!("|---|---|");
     println!("| all Ready | {:.1} s |", ready.as_secs_f64());
     println!("| the same writes by a bare client | {:.1} s |", bare.as_secs_f64());
     println!("| ratio | {:.2} |", ready.as_secs_f64() / bare.as_secs_f64());
-    println!("| writes a monitor (of {} objects and a status) | {:.2} |", load.objects_each(), writes.len() as f64 / size.monitors as f64);
+    println!(
+        "| writes a monitor (of {} objects and a status) | {:.2} |",
+        load.objects_each(),
+        writes.len() as f64 / size.monitors as f64
+    );
     println!("| writes that failed | {conflicts} |");
     println!("| resident before the monitors | {:.1} MB |", idle.resident);
     println!("| resident at the peak | {:.1} MB |", peak.peak);
@@ -89,7 +110,11 @@ pub async fn run(size: Size) -> Result<()> {
 
     quiet(&lab, &operator, &size).await?;
     let edits = load.edits(size.edits).await?;
-    println!("| edit to changed rule, p50 / p99 ({} edits) | {} |", size.edits, Quantiles::of(edits));
+    println!(
+        "| edit to changed rule, p50 / p99 ({} edits) | {} |",
+        size.edits,
+        Quantiles::of(edits)
+    );
     pairs(&load, &operator, &size).await?;
     Ok(())
 }
@@ -99,17 +124,32 @@ async fn quiet(lab: &Lab, operator: &Operator, size: &Size) -> Result<()> {
     let (mark, before) = (lab.audit().mark().await?, usage(operator)?);
     tokio::time::sleep(Duration::from_secs(size.quiet)).await;
     let after = usage(operator)?;
-    println!("| writes in {} quiet seconds | {} |", size.quiet, writes(lab, mark).await?.len());
+    println!(
+        "| writes in {} quiet seconds | {} |",
+        size.quiet,
+        writes(lab, mark).await?.len()
+    );
     println!("| resident at rest | {:.1} MB |", after.resident);
-    println!("| CPU at rest | {:.2} % of a core |", (after.cpu - before.cpu) * 100.0 / size.quiet as f64);
+    println!(
+        "| CPU at rest | {:.2} % of a core |",
+        (after.cpu - before.cpu) * 100.0 / size.quiet as f64
+    );
     Ok(())
 }
 
 async fn pairs(load: &Load<'_>, operator: &Operator, size: &Size) -> Result<()> {
     eprintln!("{} pairs of pods …", size.pairs);
     let (with, without) = load.pairs(size.pairs).await?;
-    let difference: Vec<f64> = with.iter().zip(&without).map(|(with, without)| with - without).collect();
-    println!("| pod create without registration, p50 / p99 ({} pairs) | {} |", size.pairs, Quantiles::of(without));
+    let difference: Vec<f64> = with
+        .iter()
+        .zip(&without)
+        .map(|(with, without)| with - without)
+        .collect();
+    println!(
+        "| pod create without registration, p50 / p99 ({} pairs) | {} |",
+        size.pairs,
+        Quantiles::of(without)
+    );
     println!("| pod create with registration | {} |", Quantiles::of(with));
     println!("| difference within a pair | {} |", Quantiles::of(difference));
     let metrics = operator.metrics().await?;

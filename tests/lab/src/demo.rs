@@ -93,7 +93,6 @@ impl Teller {
         println!("\n\x1b[1m{}. {title}\x1b[0m", self.steps);
     }
 
-
     /// Ends it.
     fn done(&self, what: &str) {
         println!(

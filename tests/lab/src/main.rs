@@ -63,7 +63,12 @@ async fn main() -> Result<()> {
         .with_writer(std::io::stderr)
         .init();
     let (without_stack, image, user, audit_bodies) = match Arguments::parse().command {
-        Subcommands::Up { without_stack, image, user, audit_bodies } => (without_stack, image, user, audit_bodies),
+        Subcommands::Up {
+            without_stack,
+            image,
+            user,
+            audit_bodies,
+        } => (without_stack, image, user, audit_bodies),
         Subcommands::Demo { keep } => return demo::run(keep).await,
         Subcommands::Bench(size) => return bench::run(size).await,
     };

@@ -24,13 +24,27 @@ pub struct Load<'a> {
 }
 
 fn resource(group: &str, version: &str, kind: &str) -> ApiResource {
-    let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
-    ApiResource { group: group.into(), version: version.into(), api_version, kind: kind.into(), plural: format!("{}s", kind.to_lowercase()) }
+    let api_version = if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    };
+    ApiResource {
+        group: group.into(),
+        version: version.into(),
+        api_version,
+        kind: kind.into(),
+        plural: format!("{}s", kind.to_lowercase()),
+    }
 }
 
 /// The objects of a monitor, as `kubectl rosey render` prints them.
 fn rendered(monitor: &Value) -> Result<Vec<Value>> {
-    let mut render = Command::new(binary("kubectl-rosey")?).args(["render", "-o", "json", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut render = Command::new(binary("kubectl-rosey")?)
+        .args(["render", "-o", "json", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
     serde_json::to_writer(render.stdin.take().context("standard input")?, monitor)?;
     let printed: Value = serde_json::from_slice(&render.wait_with_output()?.stdout)?;
     Ok(printed["items"].as_array().cloned().unwrap_or_else(|| vec![printed]))
@@ -39,20 +53,27 @@ fn rendered(monitor: &Value) -> Result<Vec<Value>> {
 impl<'a> Load<'a> {
     pub fn new(lab: &'a Lab, size: &'a Size) -> Self {
         let monitor = |n: usize| -> Value {
-            let example: Value = serde_saphyr::from_str(&text("examples/s0-rosey.yaml").unwrap_or_default()).unwrap_or_default();
+            let example: Value =
+                serde_saphyr::from_str(&text("examples/s0-rosey.yaml").unwrap_or_default()).unwrap_or_default();
             let mut monitor = example;
             monitor["metadata"] = json!({ "name": format!("bot-{n}"), "namespace": WITH });
             monitor["spec"]["selector"] = json!({ "matchLabels": { "app": format!("bot-{n}") } });
             // All four kinds of channel: the webhook takes the place of Slack's second one.
-            monitor["spec"]["notifications"]["channels"][2] =
-                json!({ "name": "slack-info", "webhook": { "urlSecretRef": { "name": "rosey-channels", "key": "ci" } } });
+            monitor["spec"]["notifications"]["channels"][2] = json!({ "name": "slack-info", "webhook": { "urlSecretRef": { "name": "rosey-channels", "key": "ci" } } });
             monitor
         };
-        Self { lab, size, monitors: (0..size.monitors).map(monitor).collect() }
+        Self {
+            lab,
+            size,
+            monitors: (0..size.monitors).map(monitor).collect(),
+        }
     }
 
     pub fn objects_each(&self) -> usize {
-        self.monitors.first().and_then(|monitor| rendered(monitor).ok()).map_or(0, |objects| objects.len())
+        self.monitors
+            .first()
+            .and_then(|monitor| rendered(monitor).ok())
+            .map_or(0, |objects| objects.len())
     }
 
     fn api(&self, namespace: &str, resource: &ApiResource) -> Api<DynamicObject> {
@@ -77,14 +98,18 @@ impl<'a> Load<'a> {
         self.lab.channels(WITH).await?;
         self.lab.channels("bare").await?;
         let pods = resource("", "v1", "Pod");
-        let own = (0..self.size.monitors * self.size.pods_each).map(|n| (WITH, format!("pod-{n}"), format!("bot-{}", n % self.size.monitors)));
+        let own = (0..self.size.monitors * self.size.pods_each)
+            .map(|n| (WITH, format!("pod-{n}"), format!("bot-{}", n % self.size.monitors)));
         let others = (0..self.size.unrelated_pods).map(|n| (WITHOUT, format!("pod-{n}"), "other".to_owned()));
         stream::iter(own.chain(others))
             .map(|(namespace, name, app)| {
                 let api = self.api(namespace, &pods);
                 async move {
                     let pod: DynamicObject = serde_json::from_value(Self::pod(&name, &app))?;
-                    api.create(&PostParams::default(), &pod).await.map(drop).map_err(anyhow::Error::from)
+                    api.create(&PostParams::default(), &pod)
+                        .await
+                        .map(drop)
+                        .map_err(anyhow::Error::from)
                 }
             })
             .buffer_unordered(CONCURRENCY)
@@ -94,10 +119,17 @@ impl<'a> Load<'a> {
 
     async fn apply(&self, namespace: &str, objects: &[Value], status: bool) -> Result<()> {
         for object in objects {
-            let (group, version) = object["apiVersion"].as_str().and_then(|v| v.split_once('/')).unwrap_or(("", "v1"));
-            let api = self.api(namespace, &resource(group, version, object["kind"].as_str().context("kind")?));
+            let (group, version) = object["apiVersion"]
+                .as_str()
+                .and_then(|v| v.split_once('/'))
+                .unwrap_or(("", "v1"));
+            let api = self.api(
+                namespace,
+                &resource(group, version, object["kind"].as_str().context("kind")?),
+            );
             let name = object["metadata"]["name"].as_str().context("name")?;
-            api.patch(name, &PatchParams::apply("bench").force(), &Patch::Apply(object)).await?;
+            api.patch(name, &PatchParams::apply("bench").force(), &Patch::Apply(object))
+                .await?;
         }
         if status && let Some(object) = objects.first() {
             let api = self.api(namespace, &resource("rosey.dev", "v1alpha1", "RoseyMonitor"));
@@ -106,7 +138,8 @@ impl<'a> Load<'a> {
                 .into();
             let status = json!({ "status": { "observedGeneration": 1, "conditions": conditions } });
             let name = object["metadata"]["name"].as_str().context("name")?;
-            api.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await?;
+            api.patch_status(name, &PatchParams::default(), &Patch::Merge(status))
+                .await?;
         }
         Ok(())
     }
@@ -118,16 +151,28 @@ impl<'a> Load<'a> {
         for (n, monitor) in self.monitors.iter().enumerate() {
             let mut monitor = monitor.clone();
             monitor["metadata"]["namespace"] = json!("bare");
-            let text = serde_json::to_string(&template)?.replace("bot-0", &format!("bot-{n}")).replace("\"load\"", "\"bare\"");
+            let text = serde_json::to_string(&template)?
+                .replace("bot-0", &format!("bot-{n}"))
+                .replace("\"load\"", "\"bare\"");
             let mut objects: Vec<Value> = serde_json::from_str(&text)?;
             objects.insert(0, monitor);
             all.push(objects);
         }
         let start = Instant::now();
-        stream::iter(&all).map(|objects| self.apply("bare", objects, true)).buffer_unordered(CONCURRENCY).try_collect::<()>().await?;
+        stream::iter(&all)
+            .map(|objects| self.apply("bare", objects, true))
+            .buffer_unordered(CONCURRENCY)
+            .try_collect::<()>()
+            .await?;
         let time = start.elapsed();
         // Gone before the operator starts, which would take them for its own.
-        for kind in ["roseymonitors", "prometheusrules", "podmonitors", "alertmanagerconfigs", "configmaps"] {
+        for kind in [
+            "roseymonitors",
+            "prometheusrules",
+            "podmonitors",
+            "alertmanagerconfigs",
+            "configmaps",
+        ] {
             self.lab.kubectl(&["delete", kind, "--all", "-n", "bare"]).await?;
         }
         Ok(time)
@@ -145,7 +190,8 @@ impl<'a> Load<'a> {
         let api = self.api(WITH, &resource("rosey.dev", "v1alpha1", "RoseyMonitor"));
         until("every monitor is Ready", async || {
             let list = api.list(&ListParams::default()).await?;
-            Ok(list.items.len() == self.size.monitors && list.items.iter().all(|monitor| has_condition(monitor, "Ready")))
+            Ok(list.items.len() == self.size.monitors
+                && list.items.iter().all(|monitor| has_condition(monitor, "Ready")))
         })
         .await
     }
@@ -165,7 +211,9 @@ impl<'a> Load<'a> {
                 { "alert": "HighMemoryUsage", "levels": [{ "severity": "warning", "threshold": threshold }] },
             ] } } });
             let start = Instant::now();
-            monitors.patch(&name, &PatchParams::default(), &Patch::Merge(change)).await?;
+            monitors
+                .patch(&name, &PatchParams::default(), &Patch::Merge(change))
+                .await?;
             loop {
                 let event = events.try_next().await?.context("the watch ended")?;
                 if let WatchEvent::Modified(rule) = event
@@ -190,9 +238,19 @@ impl<'a> Load<'a> {
                 let start = Instant::now();
                 let made = self.api(namespace, &pods).create(&PostParams::default(), &pod).await?;
                 let time = start.elapsed().as_secs_f64() * 1e3;
-                let injected = made.metadata.annotations.is_some_and(|a| a.contains_key("rosey.dev/injected"));
-                anyhow::ensure!(injected == (namespace == WITH), "pod {n} in {namespace}: injected is {injected}");
-                if namespace == WITH { with.push(time) } else { without.push(time) }
+                let injected = made
+                    .metadata
+                    .annotations
+                    .is_some_and(|a| a.contains_key("rosey.dev/injected"));
+                anyhow::ensure!(
+                    injected == (namespace == WITH),
+                    "pod {n} in {namespace}: injected is {injected}"
+                );
+                if namespace == WITH {
+                    with.push(time)
+                } else {
+                    without.push(time)
+                }
             }
         }
         Ok((some(with)?, some(without)?))

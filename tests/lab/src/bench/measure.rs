@@ -19,7 +19,10 @@ pub fn usage(operator: &Operator) -> Result<Usage> {
     let process = format!("/proc/{}", operator.process.id());
     let status = std::fs::read_to_string(format!("{process}/status"))?;
     let megabytes = |field: &str| -> Result<f64> {
-        let line = status.lines().find(|line| line.starts_with(field)).with_context(|| field.to_owned())?;
+        let line = status
+            .lines()
+            .find(|line| line.starts_with(field))
+            .with_context(|| field.to_owned())?;
         let kibibytes: f64 = line.split_whitespace().nth(1).context("a number")?.parse()?;
         Ok(kibibytes * 1024.0 / 1e6)
     };
@@ -27,7 +30,11 @@ pub fn usage(operator: &Operator) -> Result<Usage> {
     let stat = std::fs::read_to_string(format!("{process}/stat"))?;
     let fields: Vec<&str> = stat.rsplit_once(')').context("stat")?.1.split_whitespace().collect();
     let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
-    Ok(Usage { resident: megabytes("VmRSS")?, peak: megabytes("VmHWM")?, cpu: ticks / 100.0 })
+    Ok(Usage {
+        resident: megabytes("VmRSS")?,
+        peak: megabytes("VmHWM")?,
+        cpu: ticks / 100.0,
+    })
 }
 
 /// Median and 99th percentile, in milliseconds.
@@ -39,8 +46,16 @@ pub struct Quantiles {
 impl Quantiles {
     pub fn of(mut milliseconds: Vec<f64>) -> Self {
         milliseconds.sort_by(f64::total_cmp);
-        let at = |share: f64| milliseconds.get(((milliseconds.len() as f64 * share) as usize).min(milliseconds.len().saturating_sub(1))).copied().unwrap_or(f64::NAN);
-        Self { p50: at(0.5), p99: at(0.99) }
+        let at = |share: f64| {
+            milliseconds
+                .get(((milliseconds.len() as f64 * share) as usize).min(milliseconds.len().saturating_sub(1)))
+                .copied()
+                .unwrap_or(f64::NAN)
+        };
+        Self {
+            p50: at(0.5),
+            p99: at(0.99),
+        }
     }
 }
 
@@ -57,10 +72,19 @@ pub fn handler(metrics: &str) -> Option<String> {
         .filter(|line| line.starts_with("rosey_injector_request_duration_seconds_bucket") && line.contains("inject"))
         .filter_map(|line| {
             let bound = line.split("le=\"").nth(1)?.split('"').next()?;
-            Some((bound.parse().unwrap_or(f64::INFINITY), line.rsplit_once(' ')?.1.parse().ok()?))
+            Some((
+                bound.parse().unwrap_or(f64::INFINITY),
+                line.rsplit_once(' ')?.1.parse().ok()?,
+            ))
         })
         .collect();
     let total = buckets.iter().map(|(_, count)| *count).fold(0.0, f64::max);
-    let below = |share: f64| buckets.iter().filter(|(_, count)| *count >= total * share).map(|(bound, _)| *bound).fold(f64::INFINITY, f64::min);
+    let below = |share: f64| {
+        buckets
+            .iter()
+            .filter(|(_, count)| *count >= total * share)
+            .map(|(bound, _)| *bound)
+            .fold(f64::INFINITY, f64::min)
+    };
     (total > 0.0).then(|| format!("≤ {:.2} / ≤ {:.2} ms", below(0.5) * 1e3, below(0.99) * 1e3))
 }

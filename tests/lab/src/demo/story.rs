@@ -77,11 +77,13 @@ async fn monitor(teller: &mut Teller, lab: &Lab) -> Result<()> {
     lab.namespace("bots").await?;
     lab.channels("bots").await?;
     run_shell(lab, "kubectl apply --server-side -f examples/rosey.yaml").await?;
-    run_shell(lab,
+    run_shell(
+        lab,
         "kubectl wait roseymonitor/rosey -n bots --for=condition=Ready --timeout=30s",
     )
     .await?;
-    run_shell(lab,
+    run_shell(
+        lab,
         "kubectl get prometheusrules,alertmanagerconfigs,podmonitors,configmaps -n bots -l rosey.dev/monitor=rosey",
     )
     .await?;
@@ -250,7 +252,8 @@ async fn deployment(teller: &mut Teller, lab: &Lab) -> Result<()> {
             "rosey_deployment_total{rosey_monitor=\"rosey\",status=\"failed\"} == 0",
         )
         .await?;
-    run_shell(lab,
+    run_shell(
+        lab,
         "kubectl rosey record deployment rosey -n bots --status failed --duration 42s",
     )
     .await?;
@@ -273,7 +276,8 @@ async fn mistake(teller: &mut Teller, lab: &Lab) -> Result<()> {
     let patch = json!({ "spec": { "alerts": { "overrides": [
         { "alert": "HighMemoryUsage", "levels": [{ "severity": "warning", "threshold": "3 bananas" }] },
     ] } } });
-    let (answer, success) = shell(lab,
+    let (answer, success) = shell(
+        lab,
         &format!("kubectl patch roseymonitor rosey -n bots --type=merge -p '{patch}'"),
     )
     .await?;

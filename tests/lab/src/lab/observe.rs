@@ -88,7 +88,15 @@ impl Lab {
     /// When it does not answer.
     pub async fn prometheus_operator_metrics(&self) -> Result<String> {
         let url = format!("http://{}:{}/metrics", self.parts.network.host(), stack::OPERATOR_PORT);
-        Ok(self.parts.http.get(url).send().await?.error_for_status()?.text().await?)
+        Ok(self
+            .parts
+            .http
+            .get(url)
+            .send()
+            .await?
+            .error_for_status()?
+            .text()
+            .await?)
     }
 
     /// What was posted to [`Lab::discord_url`].
