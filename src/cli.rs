@@ -97,8 +97,6 @@ pub async fn run(cli: Cli) -> ExitCode {
     match verdict {
         Ok(Verdict::Done) => ExitCode::SUCCESS,
         Ok(Verdict::Refused) => ExitCode::from(1),
-        // Whoever reads has seen enough, as in `kubectl rosey crd | head`.
-        Err(Error::Output(error)) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             note(&format!("error: {error}"));
             ExitCode::from(if matches!(error, Error::Usage(_)) { 2 } else { 1 })
@@ -108,9 +106,11 @@ pub async fn run(cli: Cli) -> ExitCode {
 
 fn print(text: &str) -> Result<Verdict, Error> {
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()?;
-    Ok(Verdict::Done)
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // Whoever reads has seen enough, as in `kubectl rosey crd | head`; what was found stays the verdict.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Verdict::Done),
+        written => Ok(written.map(|()| Verdict::Done)?),
+    }
 }
 
 /// One line to the standard error stream; where that is closed, nobody wants it.

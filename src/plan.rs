@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 
 use crate::api::status::Skipped;
 use crate::api::{MONITOR_LABEL, RoseyMonitor};
+use crate::sidecar::CONFIG_FILE;
 use validate::Valid;
 
 pub use object::{Kind, Object};
@@ -79,8 +80,8 @@ pub fn plan(monitor: &RoseyMonitor, platform: &Platform) -> Result<Plan, Problem
             .chain(lost_mentions(&valid, platform))
             .collect(),
     };
-    let (file, text) =
-        exporter_config::file(&valid).map_err(|error| Problems(vec![Problem::new("spec.bot", error)]))?;
+    let config = serde_saphyr::to_string(&exporter_config::config(valid.spec));
+    let config = config.map_err(|error| Problems(vec![Problem::new("spec", error.to_string())]))?;
 
     let name = valid.name;
     let object = |kind, name: String, content: Value| object(&valid, platform, kind, name, content);
@@ -88,7 +89,7 @@ pub fn plan(monitor: &RoseyMonitor, platform: &Platform) -> Result<Plan, Problem
         object(
             Kind::ConfigMap,
             exporter_config_map(name),
-            json!({ "data": { file: text } }),
+            json!({ "data": { CONFIG_FILE: config } }),
         ),
         object(
             Kind::PodMonitor,

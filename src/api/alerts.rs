@@ -16,7 +16,7 @@ pub struct Alerts {
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub packs: Vec<Pack>,
 
-    /// How often the rules are evaluated. Default: each group's own, 30s or 1m.
+    /// How often the rules are evaluated; at most 2m. Default: each group's own, 30s or 1m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<Duration>,
 
@@ -83,7 +83,7 @@ pub struct Override {
 pub struct Level {
     /// Severity of the alert at this level.
     pub severity: Severity,
-    /// The value at which the alert fires, in the alert's unit. Examples: `600Mi`, `"0.1"`, `80%`, `48h`. Default: the
+    /// The value at which the alert fires, in the alert's unit. Examples: `600Mi`, `"0.1"`, `48h`. Default: the
     /// catalogue's for this severity, else of its first level.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threshold: Option<Threshold>,

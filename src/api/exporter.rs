@@ -80,7 +80,7 @@ pub struct Backups {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Scrape {
-    /// How often. Default: 15s.
+    /// How often; at most 2m. Default: 15s.
     #[serde(default = "interval")]
     pub interval: Duration,
     /// How long one scrape may take; at most the interval. Default: 5s.

@@ -112,9 +112,9 @@ pub struct Health {
     pub port: i32,
     /// Path of the document. Default: `/api/health`.
     #[serde(default = "health_path")]
-    #[schemars(length(max = 256), regex(pattern = r"^/[^\s?#]*$"))]
+    #[schemars(length(max = 256), regex(pattern = r"^/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*$"))]
     pub path: String,
-    /// How long the bot may take to answer; after that it counts as down. Default: 2s.
+    /// How long the bot may take to answer, at most 1m; after that it counts as down. Default: 2s.
     #[serde(default = "two_seconds")]
     pub timeout: Duration,
 }
@@ -128,7 +128,7 @@ pub struct BotMetrics {
     pub port: i32,
     /// Path. Default: `/metrics`.
     #[serde(default = "metrics_path")]
-    #[schemars(length(max = 256), regex(pattern = r"^/[^\s?#]*$"))]
+    #[schemars(length(max = 256), regex(pattern = r"^/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*$"))]
     pub path: String,
 }
 

@@ -63,13 +63,13 @@ impl JsonSchema for Duration {
     }
 }
 
-/// The value at which an alert fires, in the alert's own unit: a whole number, or text such as `"0.1"`, `80%`, `500Mi` or `48h`.
+/// The value at which an alert fires, in the alert's own unit: a whole number, or text such as `"0.1"`, `500Mi` or `48h`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Threshold {
     /// A whole number.
     Number(i64),
-    /// A decimal, a percentage, a quantity or a duration.
+    /// A decimal, a quantity or a duration.
     Text(String),
 }
 

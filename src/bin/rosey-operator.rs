@@ -83,7 +83,7 @@ struct Flags {
 
     /// Labels for every generated object, below those of the monitor, as key=value,…
     #[arg(long, env = "ROSEY_DEFAULT_OBJECT_LABELS", value_delimiter = ',', value_parser = label)]
-    default_object_labels: Vec<(String, String)>,
+    default_object_labels: Vec<Label>,
 
     /// Image of the exporter where a monitor names none [default: that of this release]
     #[arg(long, env = "ROSEY_EXPORTER_IMAGE")]
@@ -153,14 +153,18 @@ fn settings(flags: Flags) -> anyhow::Result<Settings> {
         .or_else(own_namespace)
         .unwrap_or_else(|| "rosey-system".into());
     let mut platform = Platform {
-        default_object_labels: flags.default_object_labels.into_iter().collect::<BTreeMap<_, _>>(),
+        default_object_labels: flags
+            .default_object_labels
+            .into_iter()
+            .filter_map(|label| label.0)
+            .collect::<BTreeMap<_, _>>(),
         ..Platform::default()
     };
     if let Some(image) = flags.exporter_image {
         platform.exporter_image = image;
     }
     if let Some(prefixes) = flags.exporter_image_prefixes {
-        platform.exporter_image_prefixes = prefixes;
+        platform.exporter_image_prefixes = prefixes.into_iter().filter(|prefix| !prefix.is_empty()).collect();
     }
     let injector = if flags.no_injection {
         None
@@ -212,9 +216,14 @@ fn random_identity() -> String {
     format!("rosey-operator-{}-{chance:016x}", std::process::id())
 }
 
-fn label(text: &str) -> Result<(String, String), String> {
+/// One of `--default-object-labels`; none for the empty text that an empty variable leaves.
+#[derive(Clone, Debug)]
+struct Label(Option<(String, String)>);
+
+fn label(text: &str) -> Result<Label, String> {
     match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.into(), value.into())),
+        None if text.is_empty() => Ok(Label(None)),
+        Some((key, value)) if !key.is_empty() => Ok(Label(Some((key.into(), value.into())))),
         _ => Err(format!("{text:?} is not of the form key=value")),
     }
 }

@@ -25,7 +25,7 @@ pub struct Alert {
     pub needs: Needs,
     /// The expression, for a subject.
     pub expr: fn(&Subject) -> String,
-    /// One line. `{environment}`, `{monitor}`, `{pod}`, `{value}`, `{threshold}` and `{for}` are filled in.
+    /// One line. `{environment}`, `{monitor}`, `{path}`, `{pod}`, `{value}`, `{threshold}` and `{for}` are filled in.
     pub summary: &'static str,
     /// A sentence or two, filled in likewise.
     pub description: &'static str,

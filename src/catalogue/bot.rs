@@ -49,7 +49,11 @@ pub const ALERTS: &[Alert] = &[
             hold: "1m",
         }],
         needs: Needs::Health,
-        expr: |s| format!("{}{{{}}} == 0", metrics::BOT_CONNECTED.name, s.scope),
+        // Of a bot that runs: one that is down has no connection either, and BotDown says so, but later than this would.
+        expr: |s| {
+            let (connected, up, scope) = (metrics::BOT_CONNECTED.name, metrics::BOT_UP.name, &s.scope);
+            format!("{connected}{{{scope}}} == 0 and {up}{{{scope}}} == 1")
+        },
         summary: "Bot {monitor} is disconnected from its chat server ({environment})",
         description: "The bot runs and has had no connection to its chat server for {for}: {pod}.",
     },
@@ -148,8 +152,8 @@ pub const ALERTS: &[Alert] = &[
             hold: "",
         }],
         needs: Needs::BotMetrics,
-        // increase() needs two samples, and a client library creates the series with its first error. So a series that is
-        // new, on a pod that was scraped before, counts too. (An exporter put beside a bot that had errors long ago does not.)
+        // increase() needs two samples, and a client library creates the series with its first error, also after a restart of
+        // the bot. So a series that is new, or has another value than it ended with, on a pod that was scraped before, counts too. (An exporter put beside a bot that had errors long ago does not.)
         expr: |s| {
             let (scope, range) = (&s.scope, s.range(60));
             let errors = format!(
@@ -157,7 +161,7 @@ pub const ALERTS: &[Alert] = &[
                 metrics::BOT_ERROR_COUNT_TOTAL.name
             );
             format!(
-                "increase({errors}[{range}]) > 0 or (({errors} > 0) unless last_over_time({errors}[1h] offset {range})) \
+                "increase({errors}[{range}]) > 0 or (({errors} > 0) unless {errors} == last_over_time({errors}[1h] offset {range})) \
                  and on (namespace, rosey_monitor, pod) (up{{{scope}}} offset {range} == 1)"
             )
         },

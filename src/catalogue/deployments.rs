@@ -1,6 +1,6 @@
 //! Pack Deployments: deployments and rollbacks, as `kubectl rosey record` keeps them on the monitor.
 //!
-//! The operator exports them, from whichever of its replicas is scraped; so the expressions look past pod and instance.
+//! The operator exports them, from whichever of its replicas leads; so the expressions look past pod and instance.
 
 use super::alert::{Alert, Group, Level, Needs, Subject, Unit};
 use super::metrics;

@@ -19,8 +19,8 @@ pub const ALERTS: &[Alert] = &[
         }],
         needs: Needs::Disk,
         expr: |s| format!("{}{{{}}} > {}", metrics::DISK_USAGE_BYTES.name, s.scope, s.threshold),
-        summary: "A volume of bot {monitor} fills up ({environment})",
-        description: "More than {threshold} have been in use for {for}; it is {value} on {pod}.",
+        summary: "Volume {path} of bot {monitor} fills up ({environment})",
+        description: "More than {threshold} of {path} have been in use for {for}; it is {value} on {pod}.",
     },
     Alert {
         name: "NoRecentBackup",

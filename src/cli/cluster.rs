@@ -24,6 +24,11 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
+    /// Whether any of the flags is given.
+    pub(super) fn is_given(&self) -> bool {
+        self.namespace.is_some() || self.context.is_some() || self.kubeconfig.is_some()
+    }
+
     /// A client, and the namespace that is meant.
     ///
     /// # Errors

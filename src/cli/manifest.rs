@@ -71,7 +71,9 @@ impl Manifest {
         let admission = admit(&self.node.to_json());
         let mut wrong: Vec<(String, String)> = admission.violations.into_iter().map(|v| (v.field, v.message)).collect();
         if let Some(mut monitor) = admission.monitor {
-            monitor.metadata.namespace.get_or_insert_with(|| namespace.to_owned());
+            if monitor.metadata.namespace.as_deref().is_none_or(str::is_empty) {
+                monitor.metadata.namespace = Some(namespace.to_owned());
+            }
             match plan(&monitor, platform) {
                 Ok(plan) if wrong.is_empty() => return Ok((monitor, plan)),
                 Ok(_) => {}

@@ -102,6 +102,11 @@ impl SendAlert {
                 let (client, namespace) = self.cluster.connect().await?;
                 target::of_monitor(client, &namespace, monitor, only).await?
             }
+            None if self.cluster.is_given() => {
+                return Err(Error::Usage(
+                    "--namespace, --context and --kubeconfig go with --monitor".into(),
+                ));
+            }
             None => target::of_environment(only, |name| std::env::var(name).ok()),
         };
         if channels.is_empty() {

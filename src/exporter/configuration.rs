@@ -1,14 +1,12 @@
 //! The configuration in force: that of the flags, or a file that is read again whenever its content changes.
 
-use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 
-use super::bounds::VALUE_BYTES;
-use crate::sidecar::config::{Config, Endpoint};
+use crate::sidecar::config::Config;
 
 /// How often the file is looked at, apart from every scrape.
 pub(super) const CHECK_INTERVAL: Duration = Duration::from_secs(5);
@@ -38,7 +36,7 @@ enum Refusal {
 impl Configuration {
     /// One that stays as it is.
     pub fn fixed(config: Config) -> Self {
-        let problem = check(&config).err().map(|refusal| refusal.to_string());
+        let problem = config.check().err().map(|(field, reason)| format!("{field}: {reason}"));
         if let Some(problem) = &problem {
             tracing::warn!(problem, "the flags describe nothing that could be read");
         }
@@ -127,85 +125,12 @@ fn parse(bytes: &[u8]) -> Result<Config, Refusal> {
     if bytes.len() as u64 > LARGEST {
         return Err(Refusal::Yaml(format!("is larger than {LARGEST} bytes")));
     }
-    let config = serde_saphyr::from_slice(bytes).map_err(|error| Refusal::Yaml(error.to_string()))?;
-    check(&config)?;
-    Ok(config)
-}
-
-fn check(config: &Config) -> Result<(), Refusal> {
-    let refuse = |field: &str, reason: &str| {
-        Err(Refusal::Field {
-            field: field.into(),
-            reason: reason.into(),
-        })
-    };
-    if config
-        .environment
-        .as_ref()
-        .is_some_and(|name| name.is_empty() || name.len() > VALUE_BYTES || name.contains('\0'))
-    {
-        return refuse("environment", "is empty or too long for a label; leave it out for none");
-    }
-    if config.port == Some(0) {
-        return refuse("port", "0 is not a port");
-    }
-    for (field, endpoint) in [("health", &config.health), ("metrics", &config.metrics)] {
-        if let Some(endpoint) = endpoint {
-            check_endpoint(field, endpoint)?;
-        }
-    }
-    let mut labels = HashSet::new();
-    for (i, disk) in config.disk.iter().enumerate() {
-        check_path(&format!("disk[{i}].path"), &disk.path)?;
-        if disk.label.is_empty() || disk.label.len() > VALUE_BYTES || disk.label.contains('\0') {
-            return refuse(&format!("disk[{i}].label"), "is empty or too long for a label");
-        }
-        if !labels.insert(&disk.label) {
-            return refuse(&format!("disk[{i}].label"), "is there twice");
-        }
-    }
-    if let Some(backups) = &config.backups {
-        check_path("backups.path", &backups.path)?;
-        if backups.pattern.is_empty() || backups.pattern.len() > VALUE_BYTES {
-            return refuse("backups.pattern", "is empty or too long; * stands for all names");
-        }
-    }
-    Ok(())
-}
-
-fn check_endpoint(field: &str, endpoint: &Endpoint) -> Result<(), Refusal> {
-    let refuse = |part: &str, reason: &str| {
-        Err(Refusal::Field {
-            field: format!("{field}.{part}"),
-            reason: reason.into(),
-        })
-    };
-    if endpoint.port == 0 {
-        return refuse("port", "0 is not a port");
-    }
-    if !endpoint.path.starts_with('/') || endpoint.path.parse::<hyper::Uri>().is_err() {
-        return refuse("path", "is not a path that starts with /");
-    }
-    if !(0.001..=60.0).contains(&endpoint.timeout_seconds) {
-        return refuse("timeoutSeconds", "is not between 0.001 and 60");
-    }
-    Ok(())
-}
-
-fn check_path(field: &str, path: &str) -> Result<(), Refusal> {
-    let reason = if !path.starts_with('/') {
-        "is not an absolute path"
-    } else if path.split('/').any(|part| part == "..") {
-        "has a .. in it"
-    } else if path.contains('\0') {
-        "has a NUL in it"
-    } else {
-        return Ok(());
-    };
-    Err(Refusal::Field {
-        field: field.into(),
+    let config: Config = serde_saphyr::from_slice(bytes).map_err(|error| Refusal::Yaml(error.to_string()))?;
+    config.check().map_err(|(field, reason)| Refusal::Field {
+        field,
         reason: reason.into(),
-    })
+    })?;
+    Ok(config)
 }
 
 #[cfg(test)]

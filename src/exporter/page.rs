@@ -95,7 +95,7 @@ impl Page {
         self.families.entry(name.into()).or_insert(family);
     }
 
-    /// Appends the page in the text format 0.0.4, with `environment` as a label of the seeds' own series, unless they have one.
+    /// Appends the page in the text format 0.0.4, with `environment` as a label of the bot's series, unless they have one.
     /// Families without samples are left out.
     pub fn print(&self, out: &mut String, environment: Option<&str>) {
         for (name, family) in self.families.iter().filter(|(_, family)| !family.samples.is_empty()) {

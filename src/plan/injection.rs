@@ -108,9 +108,7 @@ fn obstacle(pod: &Pod<'_>, monitors: &[&RoseyMonitor], platform: &Platform) -> O
         Some("a static pod can't have the exporter: its configuration comes from the API server".into())
     } else if pod.is_windows() {
         Some("the exporter runs on Linux only".into())
-    } else if monitor.spec.exporter.image.is_some()
-        && !platform.exporter_image_prefixes.iter().any(|p| image.starts_with(p))
-    {
+    } else if monitor.spec.exporter.image.is_some() && !platform.allows_image(image) {
         // A monitor that was valid before the operator's prefixes were changed.
         Some(format!(
             "image {image} is not under the operator's --exporter-image-prefixes"

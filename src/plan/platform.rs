@@ -39,6 +39,14 @@ impl Default for Platform {
 }
 
 impl Platform {
+    /// Whether a monitor may name this image. An empty prefix, as an empty value of a chart leaves it, allows nothing.
+    #[must_use]
+    pub fn allows_image(&self, image: &str) -> bool {
+        self.exporter_image_prefixes
+            .iter()
+            .any(|prefix| !prefix.is_empty() && image.starts_with(prefix.as_str()))
+    }
+
     /// Whether prometheus-operator and Alertmanager are at least of these versions, as far as is known.
     #[must_use]
     pub fn has(&self, prometheus_operator: Version, alertmanager: Version) -> bool {

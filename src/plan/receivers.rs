@@ -23,20 +23,20 @@ const TITLE: &str = concat!(
     "{{ if eq .CommonLabels.severity \"critical\" }}🚨 CRITICAL{{ else if eq .CommonLabels.severity \"warning\" }}⚠️ WARNING",
     "{{ else if eq .CommonLabels.severity \"info\" }}ℹ️ INFO{{ else }}ALERT{{ end }}",
     "{{ else }}✅ RESOLVED{{ end }}",
-    ": {{ .CommonLabels.alertname }} ({{ .CommonLabels.environment }})"
+    ": {{ with .CommonLabels.alertname }}{{ . }}{{ else }}{{ len .Alerts }} alerts{{ end }} ({{ .CommonLabels.environment }})"
 );
 
 /// The mention and the alert's name, and nothing that a bot could have written: chat services obey what stands here.
-const CALL: &str = "{{ if eq .Status \"firing\" }}MENTION {{ .CommonLabels.alertname }}{{ end }}";
+const CALL: &str = "{{ if eq .Status \"firing\" }}MENTION {{ with .CommonLabels.alertname }}{{ . }}{{ else }}{{ len .Alerts }} alerts{{ end }}{{ end }}";
 
 const DISCORD_TEXT: &str = concat!(
-    "{{ range .Alerts }}**{{ .Annotations.summary }}**\n{{ .Annotations.description }}\n",
+    "{{ range .Alerts }}{{ if eq .Status \"resolved\" }}✅ {{ end }}**{{ .Annotations.summary }}**\n{{ .Annotations.description }}\n",
     "{{ with .Annotations.runbook_url }}[Runbook]({{ . }})\n{{ end }}{{ end }}"
 );
 
 /// Slack reads `<!channel>` and links anywhere in a text, so the characters that begin them are escaped as it asks for.
 const SLACK_TEXT: &str = concat!(
-    "{{ range .Alerts }}",
+    "{{ range .Alerts }}{{ if eq .Status \"resolved\" }}:white_check_mark: {{ end }}",
     "*{{ .Annotations.summary | reReplaceAll \"&\" \"&amp;\" | reReplaceAll \"<\" \"&lt;\" | reReplaceAll \">\" \"&gt;\" }}*\n",
     "{{ .Annotations.description | reReplaceAll \"&\" \"&amp;\" | reReplaceAll \"<\" \"&lt;\" | reReplaceAll \">\" \"&gt;\" }}\n",
     "{{ end }}"
@@ -48,12 +48,12 @@ const SLACK_COLOUR: &str = concat!(
 );
 
 const EMAIL_TEXT: &str = concat!(
-    "{{ range .Alerts }}{{ .Annotations.summary }}\n{{ .Annotations.description }}\n",
+    "{{ range .Alerts }}{{ if eq .Status \"resolved\" }}Resolved: {{ end }}{{ .Annotations.summary }}\n{{ .Annotations.description }}\n",
     "{{ with .Annotations.runbook_url }}Runbook: {{ . }}\n{{ end }}\n{{ end }}"
 );
 
 const EMAIL_HTML: &str = concat!(
-    "{{ range .Alerts }}<h3>{{ .Annotations.summary }}</h3><p>{{ .Annotations.description }}</p>",
+    "{{ range .Alerts }}<h3>{{ if eq .Status \"resolved\" }}Resolved: {{ end }}{{ .Annotations.summary }}</h3><p>{{ .Annotations.description }}</p>",
     "{{ with .Annotations.runbook_url }}<p><a href=\"{{ . }}\">Runbook</a></p>{{ end }}{{ end }}"
 );
 

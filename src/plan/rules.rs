@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::template::{POD, fill, literal};
+use super::template::{PATH, POD, fill, literal};
 use super::validate::{ResolvedAlert, ResolvedLevel, Valid};
 use crate::catalogue::alert::{Group, Subject};
 use crate::monitoring::prometheus_rule::{PrometheusRuleGroups, PrometheusRuleGroupsRules, PrometheusRuleSpec};
@@ -56,6 +56,7 @@ fn alerting_rule(monitor: &Valid<'_>, resolved: &ResolvedAlert, level: &Resolved
     let values = [
         ("environment", environment.as_str()),
         ("monitor", monitor.name),
+        ("path", PATH),
         ("pod", POD),
         ("value", alert.unit.shown()),
         ("threshold", &threshold),

@@ -33,6 +33,9 @@ pub fn fill(text: &str, values: &[(&str, &str)]) -> String {
 /// The pod that an alert speaks of; an alert without one speaks of all that there were.
 pub const POD: &str = "{{ with $labels.pod }}{{ . }}{{ else }}all pods{{ end }}";
 
+/// The folder or volume that an alert speaks of.
+pub const PATH: &str = "{{ $labels.path }}";
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -92,6 +92,12 @@ pub fn validate<'a>(monitor: &'a RoseyMonitor, platform: &Platform) -> Result<Va
             format!("{name:?} must be a DNS label (a-z, 0-9, -) of at most {MAX_NAME} characters: it becomes a label value and a prefix of names"),
         );
     }
+    if !labels::is_dns_label(namespace) {
+        found.problem(
+            "metadata.namespace",
+            format!("{namespace:?} is not a namespace; write a DNS label (a-z, 0-9, -)"),
+        );
+    }
     labels::selector(&mut found, "spec.selector", &spec.selector);
     labels::object_labels(&mut found, "spec.objectLabels", &spec.object_labels);
     if let Some(health) = &spec.bot.health {

@@ -111,9 +111,8 @@ fn each_fault_of_the_bot_shows_in_its_own_series_only() {
     for fault in ["error-500", "garbage", "huge-body", "closed-port", "hanging"] {
         bot.breaks(fault);
         let page = exporter.scrape_within(1.0);
-        assert_eq!(bot_series(&page), ["connected", "up"], "{fault}");
+        assert_eq!(bot_series(&page), ["up"], "{fault}");
         assert_eq!(page.value(&series("up")), Some(0.0), "{fault}");
-        assert_eq!(page.value(&series("connected")), Some(0.0), "{fault}");
         for source in ["health", "metrics"] {
             let up = format!("rosey_exporter_source_up{{source=\"{source}\"}}");
             assert_eq!(page.value(&up), Some(0.0), "{fault}\n{}", page.0);

@@ -49,8 +49,8 @@ const TABLE: &[Row] = &[
         component: "bot",
         fires_after: 60,
         labels: POD,
-        bad: &["rosey_bot_connected 1x20 0x60"],
-        fine: &["rosey_bot_connected 1x80"],
+        bad: &["rosey_bot_connected 1x20 0x60", "rosey_bot_up 1x80"],
+        fine: &["rosey_bot_connected 1x20 0x60", "rosey_bot_up 1x20 0x60"],
     },
     Row {
         alert: "HighResponseTime",
@@ -363,6 +363,15 @@ fn an_error_type_that_is_seen_for_the_first_time_counts_unless_nobody_looked_bef
             "first of its kind",
             row,
             &[new, "up 1x80"],
+            &[(BEGIN - STEP, false), (BEGIN, true), (BEGIN + 300, false)],
+        ),
+        case(
+            "bot restarted",
+            row,
+            &[
+                "rosey_bot_error_count_total{error_type=\"critical\"} 3x19 stale 1x60",
+                "up 1x80",
+            ],
             &[(BEGIN - STEP, false), (BEGIN, true), (BEGIN + 300, false)],
         ),
         case(

@@ -173,7 +173,6 @@ impl Source for Health {
     fn unanswered(&self) -> Page {
         let mut page = Page::default();
         page.add(&series::BOT_UP, &[], 0.0);
-        page.add(&series::BOT_CONNECTED, &[], 0.0);
         page
     }
 }

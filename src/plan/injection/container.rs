@@ -29,7 +29,7 @@ pub fn exporter(pod: &Pod<'_>, monitor: &RoseyMonitor, platform: &Platform) -> V
     // A mount of a volume that the pod lacks would make the pod invalid; the source says that its folder is missing.
     let volumes: Vec<_> = volumes
         .into_iter()
-        .filter(|volume| pod.volume(volume).is_some())
+        .filter(|volume| pod.volume(volume).is_some() && !pod.is_block(volume))
         .collect();
 
     let mut mounts = vec![

@@ -60,6 +60,14 @@ impl<'a> Pod<'a> {
             .find(|volume| volume["name"] == name)
     }
 
+    /// Whether the volume is used as a block device: kubelet refuses a pod that also mounts it.
+    pub fn is_block(&self, volume: &str) -> bool {
+        let devices = self
+            .containers()
+            .flat_map(|container| container["volumeDevices"].as_array().into_iter().flatten());
+        devices.into_iter().any(|device| device["name"] == volume)
+    }
+
     /// Name of the container that has this port already.
     pub fn container_with_port(&self, port: i64) -> Option<&'a str> {
         let has = |p: &Value| p["containerPort"] == port || p["hostPort"] == port;

@@ -6,18 +6,17 @@ use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::Findings;
+use crate::api::Duration;
 use crate::api::RoseyMonitorSpec;
 use crate::api::quantities::quantity;
-use crate::plan::Platform;
+use crate::plan::{Platform, exporter_config};
+
+/// The longest interval of scrapes and evaluations, in seconds.
+const LONGEST_INTERVAL: u64 = 120;
 
 pub fn check(found: &mut Findings, spec: &RoseyMonitorSpec, platform: &Platform) {
     let exporter = &spec.exporter;
-    if let Some(image) = &exporter.image
-        && !platform
-            .exporter_image_prefixes
-            .iter()
-            .any(|prefix| image.starts_with(prefix))
-    {
+    if let Some(image) = exporter.image.as_deref().filter(|image| !platform.allows_image(image)) {
         let allowed = platform.exporter_image_prefixes.join(", ");
         found.problem(
             "spec.exporter.image",
@@ -54,6 +53,10 @@ pub fn check(found: &mut Findings, spec: &RoseyMonitorSpec, platform: &Platform)
         check_resources(found, resources);
     }
 
+    if let Err((field, reason)) = exporter_config::config(spec).check() {
+        found.problem(field_of_spec(&field), reason);
+    }
+
     let interval = found.positive("spec.scrape.interval", &spec.scrape.interval);
     let timeout = found.positive("spec.scrape.timeout", &spec.scrape.timeout);
     if let (Some(interval), Some(timeout)) = (interval, timeout)
@@ -64,6 +67,32 @@ pub fn check(found: &mut Findings, spec: &RoseyMonitorSpec, platform: &Platform)
             spec.scrape.timeout, spec.scrape.interval
         );
         found.problem("spec.scrape.timeout", message);
+    }
+    // Prometheus forgets a series five minutes after its last sample; then `absent()` speaks of a bot that is there, and an
+    // alert that keeps itself firing has nothing to keep.
+    let intervals = [
+        ("spec.scrape.interval", Some(&spec.scrape.interval)),
+        ("spec.alerts.interval", spec.alerts.interval.as_ref()),
+    ];
+    for (field, interval) in intervals {
+        if interval
+            .and_then(Duration::seconds)
+            .is_some_and(|seconds| seconds > LONGEST_INTERVAL)
+        {
+            found.problem(
+                field,
+                "is longer than 2m; Prometheus forgets a series after five minutes, and alerts would flap",
+            );
+        }
+    }
+}
+
+/// Where the user wrote what stands at this path of the exporter's configuration.
+fn field_of_spec(field: &str) -> String {
+    let field = field.replace("timeoutSeconds", "timeout").replace(".label", ".path");
+    match field.split_once('.') {
+        Some(("health" | "metrics", _)) => format!("spec.bot.{field}"),
+        _ => format!("spec.exporter.{field}"),
     }
 }
 

@@ -48,6 +48,7 @@ pub fn check(found: &mut Findings, notifications: &Notifications, alerts: &[Reso
             }
         }
     }
+    check_mutual(found, notifications);
     warn_of_silence(found, notifications, alerts);
 }
 
@@ -143,6 +144,43 @@ fn check_route(found: &mut Findings, field: &str, route: &Route, notifications: 
     }
 }
 
+/// Alertmanager mutes by an active source even when that source is muted itself: alerts that silence each other, directly or
+/// in a round, leave nobody told.
+fn check_mutual(found: &mut Findings, notifications: &Notifications) {
+    let inherited = catalogue::INHIBITIONS
+        .iter()
+        .filter(|_| notifications.inherit_inhibitions);
+    let inherited = inherited.flat_map(|i| i.targets.iter().map(|target| (i.source, *target)));
+    let own = notifications
+        .inhibit
+        .iter()
+        .flat_map(|i| i.targets.iter().map(|target| (i.source.as_str(), target.as_str())));
+    let edges: Vec<(&str, &str)> = inherited.chain(own).collect();
+    for (n, inhibition) in notifications.inhibit.iter().enumerate() {
+        for (m, target) in inhibition
+            .targets
+            .iter()
+            .enumerate()
+            .filter(|(_, target)| **target != inhibition.source)
+        {
+            let mut reached = BTreeSet::from([target.as_str()]);
+            while let Some((_, next)) = edges
+                .iter()
+                .find(|(source, next)| reached.contains(source) && !reached.contains(next))
+            {
+                reached.insert(next);
+            }
+            if reached.contains(inhibition.source.as_str()) {
+                let message = format!(
+                    "{} and {target} would silence each other, and nobody would be told; remove one",
+                    inhibition.source
+                );
+                found.problem(format!("spec.notifications.inhibit[{n}].targets[{m}]"), message);
+            }
+        }
+    }
+}
+
 fn check_alert(found: &mut Findings, field: &str, name: &str) {
     if !catalogue::alerts().any(|alert| alert.name == name) {
         found.problem(field, unknown(name));
@@ -164,18 +202,27 @@ fn warn_of_silence(found: &mut Findings, notifications: &Notifications, alerts: 
         return;
     }
     for severity in [Severity::Critical, Severity::Warning, Severity::Info] {
-        let used = alerts
+        let of_severity = alerts
             .iter()
-            .any(|alert| alert.levels.iter().any(|level| level.severity == severity));
-        let taken = notifications
-            .routes
-            .iter()
-            .any(|r| r.severities.is_empty() || r.severities.contains(&severity));
-        if used && !taken {
-            found.warn(format!(
-                "spec.notifications.routes: no route takes severity {}; such alerts tell nobody",
+            .filter(|alert| alert.levels.iter().any(|level| level.severity == severity));
+        let (taken, lost): (Vec<_>, Vec<_>) = of_severity.map(|resolved| resolved.alert.name).partition(|name| {
+            notifications.routes.iter().any(|route| {
+                (route.severities.is_empty() || route.severities.contains(&severity))
+                    && (route.alerts.is_empty() || route.alerts.iter().any(|alert| alert == name))
+            })
+        });
+        let field = "spec.notifications.routes";
+        match (taken.is_empty(), lost.is_empty()) {
+            (_, true) => {}
+            (true, false) => found.warn(format!(
+                "{field}: no route takes severity {}; such alerts tell nobody",
                 severity.as_str()
-            ));
+            )),
+            (false, false) => found.warn(format!(
+                "{field}: no route takes {} of severity {}",
+                lost.join(", "),
+                severity.as_str()
+            )),
         }
     }
     for channel in &notifications.channels {

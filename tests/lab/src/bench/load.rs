@@ -247,9 +247,9 @@ impl<'a> Load<'a> {
                     "pod {n} in {namespace}: injected is {injected}"
                 );
                 if namespace == WITH {
-                    with.push(time)
+                    with.push(time);
                 } else {
-                    without.push(time)
+                    without.push(time);
                 }
             }
         }

@@ -237,7 +237,7 @@ fn spec(text: BoxedStrategy<String>) -> impl Strategy<Value = Value> {
     });
     let alerts = (
         subsequence(vec!["Bot", "Storage", "Deployments"], 1..=3),
-        of(duration()),
+        of("[1-9]s|[1-9][0-9]s|1m|2m"),
         overrides,
         of("https://runbooks\\.example\\.org/[a-z{}\\$%'\"<>`]{0,20}\\{alert\\}"),
     )
@@ -250,8 +250,8 @@ fn spec(text: BoxedStrategy<String>) -> impl Strategy<Value = Value> {
             ])
         });
     let bot = (
-        of((1..10_000i32, "/[a-z]{0,10}", duration())),
-        of((1..10_000i32, "/[a-z{}&=%]{0,10}")),
+        of((1..10_000i32, "/[a-z]{0,10}", "[1-9]s|[1-5][0-9]s|1m")),
+        of((1..10_000i32, "/[a-z$&'()*+,;=:@%/-]{0,10}")),
     )
         .prop_map(|(health, metrics)| {
             let health = health.map(|(port, path, timeout)| json!({ "port": port, "path": path, "timeout": timeout }));
