@@ -18,11 +18,12 @@ pub struct Injected {
     pub message: String,
 }
 
-/// Judges the pods that a monitor selects. What keeps an exporter from running comes first, then pods without one.
+/// Judges the pods that a monitor selects. What keeps an exporter from running comes first, then pods that are refused because
+/// of it (`refused` says how), then pods without one.
 #[must_use]
-pub fn injected(monitor: &str, namespace: &str, pods: &[Selected]) -> Injected {
+pub fn injected(monitor: &str, namespace: &str, pods: &[Selected], refused: Option<&str>) -> Injected {
     let total = pods.len();
-    if total == 0 {
+    if total == 0 && refused.is_none() {
         let message = "no pod matches spec.selector".into();
         return Injected {
             status: "Unknown",
@@ -71,6 +72,9 @@ pub fn injected(monitor: &str, namespace: &str, pods: &[Selected]) -> Injected {
                 pod.pod
             ),
         );
+    }
+    if let Some(refused) = refused {
+        return bad("PodsRefused", refused.to_owned());
     }
     let skipped: Vec<_> = pods
         .iter()
