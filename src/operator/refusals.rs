@@ -211,7 +211,7 @@ mod tests {
                     version,
                     hash: 1,
                 },
-            )
+            );
         };
         refusals.observe(Event::Apply(event(
             "7",

@@ -275,9 +275,11 @@ impl RefusedPods {
             if !selects(&monitor.spec.selector, &labels) {
                 continue;
             }
+            // Both times are whole seconds. A pod of the same second counts as later: what is still refused is tried again soon,
+            // and said again then.
             if pods
                 .latest_of(namespace, &owner)
-                .is_some_and(|latest| latest > refusal.seen)
+                .is_some_and(|latest| latest >= refusal.seen)
             {
                 self.settle(namespace, &refusal);
                 continue;

@@ -159,7 +159,7 @@ fn the_latest_event_of_a_workload_counts_until_it_is_old() {
         refused.insert(name, read(event(name, second, WANTS, &json!({}))).unwrap());
     }
     let last = refused.events["b"].clone();
-    assert_eq!(refused.latest(last.seen), [last.clone()]);
+    assert_eq!(refused.latest(last.seen), std::slice::from_ref(&last));
     assert!(refused.latest(last.seen + HOLDS).is_empty());
 }
 

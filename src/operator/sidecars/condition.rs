@@ -24,12 +24,7 @@ pub struct Injected {
 pub fn injected(monitor: &str, namespace: &str, pods: &[Selected], refused: Option<&str>) -> Injected {
     let total = pods.len();
     if total == 0 && refused.is_none() {
-        let message = "no pod matches spec.selector".into();
-        return Injected {
-            status: "Unknown",
-            reason: "NoPods",
-            message,
-        };
+        return unknown("NoPods", "no pod matches spec.selector".into());
     }
     let ours = pods.iter().filter_map(|pod| match &pod.exporter {
         Exporter::Injected {
@@ -113,16 +108,20 @@ pub fn injected(monitor: &str, namespace: &str, pods: &[Selected], refused: Opti
         );
     }
     if ours.clone().all(|(.., state)| *state == State::Starting) {
-        return Injected {
-            status: "Unknown",
-            reason: "Starting",
-            message: starting(total),
-        };
+        return unknown("Starting", starting(total));
     }
     Injected {
         status: "True",
         reason: "Injected",
         message: format!("every matching pod carries the exporter ({total})"),
+    }
+}
+
+fn unknown(reason: &'static str, message: String) -> Injected {
+    Injected {
+        status: "Unknown",
+        reason,
+        message,
     }
 }
 

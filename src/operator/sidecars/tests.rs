@@ -192,13 +192,21 @@ fn pods_that_are_refused_stand_before_those_that_are_missing_and_before_none_at_
     for pods in [vec![], vec![pod("b", &json!({}))], vec![running("a")]] {
         let (all, _, monitor) = world(pods);
         let said = all.of(&monitor, &Platform::default(), Some("full")).injected;
-        assert_eq!((said.status, said.reason, said.message.as_str()), ("False", "PodsRefused", "full"));
+        assert_eq!(
+            (said.status, said.reason, said.message.as_str()),
+            ("False", "PodsRefused", "full")
+        );
     }
 }
 
 #[test]
 fn the_latest_pod_of_a_deployment_is_found_by_its_name() {
-    let at = |name, second| pod(name, &json!({"metadata": {"creationTimestamp": format!("2026-01-01T00:00:0{second}Z")}}));
+    let at = |name, second| {
+        pod(
+            name,
+            &json!({"metadata": {"creationTimestamp": format!("2026-01-01T00:00:0{second}Z")}}),
+        )
+    };
     let (all, ..) = world(vec![at("a", 1), at("b", 3), at("c", 2)]);
     let first = all.latest_of("bots", "deployment/rosey").unwrap();
     all.observe(Event::Delete(at("b", 3)));

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use kube::api::DynamicObject;
 use lab::rosey::OPERATOR;
 use lab::{Lab, condition, eventually};
 use serde_json::{Value, json};
@@ -28,7 +27,7 @@ async fn a_quota_that_refuses_the_exporter_is_named_until_the_pods_run() -> Resu
     .await?;
 
     // Alone it fits; beside an exporter without a CPU limit it doesn't.
-    lab.apply(&bot("rosey").to_string()).await?;
+    lab.apply(&bot().to_string()).await?;
     let refused = until_injected(&lab, "False", "PodsRefused").await?;
     println!("{refused}");
     ensure!(refused.starts_with("replicaset/rosey-"), "{refused}");
@@ -65,9 +64,9 @@ fn quota() -> Value {
     json!({ "apiVersion": "v1", "kind": "ResourceQuota", "metadata": { "name": "cpu", "namespace": NAMESPACE }, "spec": { "hard": { "limits.cpu": "1" } } })
 }
 
-fn bot(name: &str) -> Value {
+fn bot() -> Value {
     json!({
-        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": name, "namespace": NAMESPACE },
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "rosey", "namespace": NAMESPACE },
         "spec": {
             "selector": { "matchLabels": { "app": "rosey" } },
             "template": {
@@ -92,7 +91,7 @@ async fn failures(lab: &Lab) -> Result<u64> {
 /// Message of the condition Injected once it has this status and reason.
 async fn until_injected(lab: &Lab, status: &str, reason: &str) -> Result<String> {
     eventually(PATIENCE, "the condition Injected", async || {
-        let monitor: DynamicObject = lab.get(MONITOR, NAMESPACE, "rosey").await?;
+        let monitor = lab.get(MONITOR, NAMESPACE, "rosey").await?.context("the monitor")?;
         let Some(injected) = condition(&monitor, "Injected") else { return Ok(None) };
         ensure!(injected["status"] == status && injected["reason"] == reason, "expected {status} {reason}: {injected}");
         Ok(Some(injected["message"].as_str().unwrap_or_default().to_owned()))
