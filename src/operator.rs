@@ -1,9 +1,9 @@
 //! The operator: what runs in the cluster and turns monitors into objects.
 //!
 //! ```text
-//! watches ─► caches (monitors, owned, sidecars, landscape, refusals) ─► queue of monitors that are due
-//!                                                                            │ while this replica leads
-//!                                      plan ◄── controller ─► apply ─► status ◄┘
+//! watches ─► caches (monitors, owned, sidecars, landscape, refusals, refused pods) ─► queue of monitors that are due
+//!                                                                                          │ while this replica leads
+//!                                                    plan ◄── controller ─► apply ─► status ◄┘
 //! ```
 //!
 //! Every replica keeps its caches warm and serves the webhooks; the leader alone reconciles and writes.
@@ -23,6 +23,7 @@ mod metrics;
 mod monitors;
 mod owned;
 mod refusals;
+mod refused_pods;
 mod selection;
 mod server;
 mod sidecars;
@@ -49,6 +50,7 @@ use metrics::Metrics;
 use monitors::Feed;
 use owned::Owned;
 use refusals::Refusals;
+use refused_pods::RefusedPods;
 use sidecars::Pods;
 
 /// The operator's name as a field manager, in Events and in labels.
@@ -211,6 +213,7 @@ fn context(
         pods: Pods::new(monitors.clone(), queue.clone()),
         landscape: Landscape::new(settings.platform.clone(), server, monitors.clone(), queue.clone()),
         refusals: Refusals::new(queue.clone()),
+        refused_pods: RefusedPods::new(monitors.clone(), queue.clone()),
         reports: status::Reports::default(),
         backoff: backoff::Backoff::default(),
         announcer: events::Announcer::new(client.clone(), &settings.identity),

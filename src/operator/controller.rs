@@ -22,6 +22,7 @@ use super::metrics::Metrics;
 use super::monitors::Monitors;
 use super::owned::Owned;
 use super::refusals::Refusals;
+use super::refused_pods::{self, RefusedPods};
 use super::selection::{Home, Selection, selection};
 use super::sidecars::Pods;
 use super::status::{self, Applied, Observation, Reports};
@@ -49,6 +50,8 @@ pub struct Context {
     pub landscape: Landscape,
     /// What prometheus-operator refused.
     pub refusals: Refusals,
+    /// What quotas and limit ranges refused.
+    pub refused_pods: RefusedPods,
     /// What was said of them.
     pub reports: Reports,
     /// Their failures.
@@ -77,6 +80,9 @@ pub enum Error {
     /// Its status is not written.
     #[error(transparent)]
     Status(#[from] status::Error),
+    /// It is not known whether pods are refused.
+    #[error(transparent)]
+    RefusedPods(#[from] refused_pods::Error),
 }
 
 impl Error {
@@ -92,6 +98,7 @@ impl Error {
             Self::Apply(error) if error.is_final() => "refused",
             Self::Apply(_) => "apply",
             Self::Status(_) => "status",
+            Self::RefusedPods(_) => "refused_pods",
         }
     }
 
@@ -184,11 +191,19 @@ async fn reconcile(monitor: &RoseyMonitor, context: &Context) -> Result<Action, 
     let platform = context.landscape.platform().borrow().clone();
     let plan = plan(monitor, &platform);
     let applied = apply(monitor, &plan, context).await;
-    let sidecars = context.pods.of(monitor, &platform);
+    let now = k8s_openapi::jiff::Timestamp::now().as_second();
+    let refused = &context.refused_pods;
+    let refused = refused
+        .of(&context.client, monitor, &platform, &context.pods, now)
+        .await?;
+    let told = refused.as_ref().map(|told| told.message.as_str());
+    let sidecars = context.pods.of(monitor, &platform, told);
     report(monitor, &plan, &applied, sidecars, context).await?;
     match applied {
         Applied::Failed(error) => Err(error.into()),
-        Applied::Done | Applied::Paused | Applied::Invalid => Ok(Action::await_change()),
+        Applied::Done | Applied::Paused | Applied::Invalid => {
+            Ok(refused.map_or_else(Action::await_change, |told| Action::requeue(told.holds)))
+        }
     }
 }
 

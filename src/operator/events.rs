@@ -53,7 +53,7 @@ impl Announcer {
 fn news<'a>(before: &MonitorStatus, now: &'a MonitorStatus) -> Vec<(&'static str, &'a str, &'a str)> {
     let told = [
         (READY, "Reconcile", &["Invalid", "NameTaken"][..]),
-        (INJECTED, "Inject", &["Skipped"][..]),
+        (INJECTED, "Inject", &["Skipped", "PodsRefused"][..]),
     ];
     let said = |status: &MonitorStatus, kind: &str, reason: &str, message: &str| {
         status

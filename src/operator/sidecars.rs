@@ -78,6 +78,8 @@ struct Record {
     exporter: Exporter,
     /// What to restart for a new pod, as kubectl takes it.
     owner: Box<str>,
+    /// When it was created, in seconds since 1970.
+    created: i64,
 }
 
 /// The exporter of a pod.
@@ -219,9 +221,19 @@ impl Pods {
         });
     }
 
-    /// What the pods say about a monitor.
+    /// When the latest pod of `owner` was created, in seconds since 1970. A `ReplicaSet` goes by the name of its Deployment.
     #[must_use]
-    pub fn of(&self, monitor: &RoseyMonitor, platform: &Platform) -> Sidecars {
+    pub fn latest_of(&self, namespace: &str, owner: &str) -> Option<i64> {
+        let records = lock(&self.records);
+        let pods = records.get(namespace)?.values();
+        pods.filter(|record| *record.owner == *owner)
+            .map(|record| record.created)
+            .max()
+    }
+
+    /// What the pods say about a monitor; `refused` is what keeps further ones from being created.
+    #[must_use]
+    pub fn of(&self, monitor: &RoseyMonitor, platform: &Platform, refused: Option<&str>) -> Sidecars {
         let namespace = monitor.metadata.namespace.as_deref().unwrap_or_default();
         let records = lock(&self.records);
         let pods = records
@@ -242,12 +254,13 @@ impl Pods {
             namespace,
             image(monitor, platform),
             &pods,
+            refused,
         )
     }
 }
 
 /// Counts the pods that a monitor selects.
-fn judge(monitor: &str, namespace: &str, image: &str, pods: &[Selected]) -> Sidecars {
+fn judge(monitor: &str, namespace: &str, image: &str, pods: &[Selected], refused: Option<&str>) -> Sidecars {
     let ours = |pod: &&Selected| matches!(&pod.exporter, Exporter::Injected { monitor: by, .. } if **by == *monitor);
     let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
     let carrying = pods.iter().filter(ours).count();
@@ -263,7 +276,7 @@ fn judge(monitor: &str, namespace: &str, image: &str, pods: &[Selected]) -> Side
         summary: format!("{carrying}/{}", pods.len()),
     };
     Sidecars {
-        injected: injected(monitor, namespace, pods),
+        injected: injected(monitor, namespace, pods, refused),
         counts,
     }
 }
@@ -314,6 +327,11 @@ fn record(pod: &Pod) -> Option<Record> {
         labels,
         exporter: exporter(pod),
         owner: owner(pod).into(),
+        created: pod
+            .metadata
+            .creation_timestamp
+            .as_ref()
+            .map_or(0, |time| time.0.as_second()),
     })
 }
 

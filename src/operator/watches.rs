@@ -16,6 +16,7 @@ use super::caches::{Caches, follow, paged, while_served};
 use super::controller::Context;
 use super::monitors::Feed;
 use super::refusals;
+use super::refused_pods;
 use super::sidecars::Pod;
 use crate::api::RoseyMonitor;
 use crate::cluster::stack::{self, Alertmanager, Prometheus};
@@ -24,7 +25,7 @@ use crate::plan::{Kind, MANAGED_BY, MANAGED_BY_LABEL};
 /// Name of what the injector fills: it serves with a certificate.
 pub const WEBHOOKS: &str = "webhooks";
 /// Names of all caches.
-pub const CACHES: [&str; 11] = [
+pub const CACHES: [&str; 12] = [
     "definitions",
     "roseymonitors",
     "pods",
@@ -36,11 +37,12 @@ pub const CACHES: [&str; 11] = [
     "alertmanagerconfigs",
     "prometheuses",
     "alertmanagers",
+    "refusedpods",
 ];
 /// Everything that readiness waits for.
-pub const NAMES: [&str; 12] = [
+pub const NAMES: [&str; 13] = [
     CACHES[0], CACHES[1], CACHES[2], CACHES[3], CACHES[4], CACHES[5], CACHES[6], CACHES[7], CACHES[8], CACHES[9],
-    CACHES[10], WEBHOOKS,
+    CACHES[10], CACHES[11], WEBHOOKS,
 ];
 
 /// Starts every watch.
@@ -63,6 +65,7 @@ pub fn start(parts: &mut JoinSet<Result<(), Error>>, context: &Arc<Context>, fee
     forever(parts, CACHES[2], Box::pin(all.clone().pods()));
     forever(parts, CACHES[3], Box::pin(all.clone().namespaces()));
     forever(parts, CACHES[4], Box::pin(all.clone().events()));
+    forever(parts, CACHES[11], Box::pin(all.clone().refused_pods()));
     forever(
         parts,
         CACHES[5],
@@ -179,6 +182,19 @@ impl Watches {
             take,
         )
         .await;
+    }
+
+    /// Of Events there are many: only those of namespaces with monitors are kept, and so these have to be known.
+    async fn refused_pods(self) {
+        self.caches.full(&[CACHES[1]]).await;
+        let api: Api<ClusterEvent> = Api::all(self.client);
+        let take = |event| {
+            if let Some(event) = event {
+                self.context.refused_pods.observe(event);
+            }
+        };
+        let stream = watcher(api, paged().fields(refused_pods::FIELDS));
+        follow(CACHES[11], true, self.caches, stream, take).await;
     }
 
     async fn owned(self, kind: Kind, name: &'static str) {

@@ -18,17 +18,13 @@ pub struct Injected {
     pub message: String,
 }
 
-/// Judges the pods that a monitor selects. What keeps an exporter from running comes first, then pods without one.
+/// Judges the pods that a monitor selects. What keeps an exporter from running comes first, then pods that are refused because
+/// of it (`refused` says how), then pods without one.
 #[must_use]
-pub fn injected(monitor: &str, namespace: &str, pods: &[Selected]) -> Injected {
+pub fn injected(monitor: &str, namespace: &str, pods: &[Selected], refused: Option<&str>) -> Injected {
     let total = pods.len();
-    if total == 0 {
-        let message = "no pod matches spec.selector".into();
-        return Injected {
-            status: "Unknown",
-            reason: "NoPods",
-            message,
-        };
+    if total == 0 && refused.is_none() {
+        return unknown("NoPods", "no pod matches spec.selector".into());
     }
     let ours = pods.iter().filter_map(|pod| match &pod.exporter {
         Exporter::Injected {
@@ -72,6 +68,9 @@ pub fn injected(monitor: &str, namespace: &str, pods: &[Selected]) -> Injected {
             ),
         );
     }
+    if let Some(refused) = refused {
+        return bad("PodsRefused", refused.to_owned());
+    }
     let skipped: Vec<_> = pods
         .iter()
         .filter_map(|pod| match &pod.exporter {
@@ -109,16 +108,20 @@ pub fn injected(monitor: &str, namespace: &str, pods: &[Selected]) -> Injected {
         );
     }
     if ours.clone().all(|(.., state)| *state == State::Starting) {
-        return Injected {
-            status: "Unknown",
-            reason: "Starting",
-            message: starting(total),
-        };
+        return unknown("Starting", starting(total));
     }
     Injected {
         status: "True",
         reason: "Injected",
         message: format!("every matching pod carries the exporter ({total})"),
+    }
+}
+
+fn unknown(reason: &'static str, message: String) -> Injected {
+    Injected {
+        status: "Unknown",
+        reason,
+        message,
     }
 }
 

@@ -55,7 +55,7 @@ fn world(pods: Vec<Pod>) -> (Pods, tokio::sync::mpsc::UnboundedReceiver<Key>, Ro
 
 fn sidecars(pods: Vec<Pod>) -> Sidecars {
     let (all, _, monitor) = world(pods);
-    all.of(&monitor, &Platform::default())
+    all.of(&monitor, &Platform::default(), None)
 }
 
 fn verdict(pods: Vec<Pod>) -> (&'static str, &'static str, String) {
@@ -185,4 +185,31 @@ fn labels_survive_the_compact_record() {
         let labels: BTreeMap<String, String> = labels.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
         assert_eq!(unpacked(&packed(&labels)), labels);
     }
+}
+
+#[test]
+fn pods_that_are_refused_stand_before_those_that_are_missing_and_before_none_at_all() {
+    for pods in [vec![], vec![pod("b", &json!({}))], vec![running("a")]] {
+        let (all, _, monitor) = world(pods);
+        let said = all.of(&monitor, &Platform::default(), Some("full")).injected;
+        assert_eq!(
+            (said.status, said.reason, said.message.as_str()),
+            ("False", "PodsRefused", "full")
+        );
+    }
+}
+
+#[test]
+fn the_latest_pod_of_a_deployment_is_found_by_its_name() {
+    let at = |name, second| {
+        pod(
+            name,
+            &json!({"metadata": {"creationTimestamp": format!("2026-01-01T00:00:0{second}Z")}}),
+        )
+    };
+    let (all, ..) = world(vec![at("a", 1), at("b", 3), at("c", 2)]);
+    let first = all.latest_of("bots", "deployment/rosey").unwrap();
+    all.observe(Event::Delete(at("b", 3)));
+    assert_eq!(first - all.latest_of("bots", "deployment/rosey").unwrap(), 1);
+    assert_eq!(all.latest_of("bots", "deployment/other"), None);
 }
