@@ -241,3 +241,13 @@ trait Tap: Sized {
 }
 
 impl Tap for Value {}
+
+#[test]
+fn a_block_device_is_never_mounted() {
+    let mut pod = bot_pod();
+    pod["spec"]["containers"][0]["volumeMounts"] = json!([]);
+    pod["spec"]["containers"][0]["volumeDevices"] = json!([{ "name": "data", "devicePath": "/dev/xvda" }]);
+    let after = injected(&pod);
+    let mounts = exporter(&after)["volumeMounts"].to_string();
+    assert!(!mounts.contains("\"data\""), "{mounts}");
+}

@@ -139,3 +139,85 @@ fn what_the_environment_leaves_out_can_be_forced() {
         "BotDown: switched off by spec.alerts.overrides"
     );
 }
+
+#[test]
+fn alerts_that_would_silence_each_other_are_refused() {
+    let said = problems_of("notifications: {inhibit: [{source: HighResponseTime, targets: [BotDown]}]}");
+    assert_eq!(
+        said,
+        "spec.notifications.inhibit[0].targets[0]: HighResponseTime and BotDown would silence each other, and nobody would be told; remove one"
+    );
+    let alone = "notifications: {inheritInhibitions: false, inhibit: [{source: HighResponseTime, targets: [BotDown]}]}";
+    assert_eq!(problems_of(alone), "none");
+}
+
+#[test]
+fn what_the_exporter_would_refuse_is_refused_first() {
+    for (more, field) in [
+        ("bot: {health: {port: 8000, timeout: 2m}}", "spec.bot.health.timeout: "),
+        (
+            "bot: {metrics: {port: 8000, path: \"/a<b\"}}",
+            "spec.bot.metrics.path: ",
+        ),
+        (
+            &format!("exporter: {{backups: {{volume: b, pattern: \"{}\"}}}}", "ü".repeat(129)),
+            "spec.exporter.backups.pattern: ",
+        ),
+        (
+            &format!("exporter: {{disk: [{{volume: b, path: \"{}\"}}]}}", "ü".repeat(128)),
+            "spec.exporter.disk[0].path: ",
+        ),
+    ] {
+        let said = problems_of(more);
+        assert!(said.starts_with(field), "{more}: {said}");
+    }
+}
+
+#[test]
+fn an_interval_at_which_prometheus_forgets_is_refused() {
+    for field in ["scrape", "alerts"] {
+        assert_eq!(problems_of(&format!("{field}: {{interval: 2m}}")), "none");
+        let said = problems_of(&format!("{field}: {{interval: 121s}}"));
+        assert!(
+            said.starts_with(&format!("spec.{field}.interval: is longer than 2m")),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn an_empty_prefix_allows_no_image() {
+    let monitor = with_spec(&format!("{BASE}exporter: {{image: evil.example.org/miner:1}}"));
+    let platform = Platform {
+        exporter_image_prefixes: vec![String::new()],
+        ..Platform::default()
+    };
+    assert!(plan(&monitor, &platform).is_err());
+}
+
+#[test]
+fn a_namespace_that_is_none_is_refused() {
+    let mut monitor = example("rosey.yaml");
+    monitor.metadata.namespace = Some("a\",x=\"".into());
+    let problems = plan(&monitor, &Platform::default()).unwrap_err();
+    assert!(problems.to_string().starts_with("metadata.namespace: "), "{problems}");
+}
+
+#[test]
+fn alerts_that_no_route_takes_are_named() {
+    let monitor = with_spec(&format!(
+        "{BASE}bot: {{health: {{port: 8000}}}}\n\
+         alerts: {{packs: [Bot]}}\n\
+         notifications:\n\
+         \x20 channels: [{{name: c, webhook: {{urlSecretRef: {{name: a, key: b}}}}}}]\n\
+         \x20 routes: [{{name: r, alerts: [HighMemoryUsage], channels: [c]}}]"
+    ));
+    let warnings = plan(&monitor, &Platform::default()).unwrap().report.warnings;
+    assert_eq!(
+        warnings,
+        [
+            "spec.notifications.routes: no route takes severity critical; such alerts tell nobody",
+            "spec.notifications.routes: no route takes BotDisconnected, HighResponseTime, NoUsersInChannel of severity warning",
+        ]
+    );
+}

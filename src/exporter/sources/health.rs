@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_health_document_means_down_and_disconnected() {
+    fn what_is_no_health_document_means_down_and_nothing_else() {
         for document in [
             "",
             "<html>",
@@ -351,7 +351,7 @@ mod tests {
             "\u{feff}{}",
         ] {
             let (page, problem) = read(document);
-            assert_eq!(page, ["rosey_bot_connected 0", "rosey_bot_up 0"], "{document}");
+            assert_eq!(page, ["rosey_bot_up 0"], "{document}");
             assert!(problem.is_some(), "{document}");
         }
         let (page, problem) = read("{}");

@@ -21,7 +21,17 @@ async fn a_quota_that_refuses_the_exporter_is_named_until_the_pods_run() -> Resu
     lab.apply(&monitor(&json!({})).to_string()).await?;
     eventually(PATIENCE, "the quota is counted", async || {
         lab.apply(&quota().to_string()).await?;
-        let quota = lab.kubectl(&["get", "resourcequota", "cpu", "-n", NAMESPACE, "-o", "jsonpath={.status.hard}"]).await?;
+        let quota = lab
+            .kubectl(&[
+                "get",
+                "resourcequota",
+                "cpu",
+                "-n",
+                NAMESPACE,
+                "-o",
+                "jsonpath={.status.hard}",
+            ])
+            .await?;
         Ok((!quota.is_empty()).then_some(()))
     })
     .await?;
@@ -31,23 +41,47 @@ async fn a_quota_that_refuses_the_exporter_is_named_until_the_pods_run() -> Resu
     let refused = until_injected(&lab, "False", "PodsRefused").await?;
     println!("{refused}");
     ensure!(refused.starts_with("replicaset/rosey-"), "{refused}");
-    ensure!(refused.contains("failed quota: cpu: must specify limits.cpu"), "{refused}");
-    ensure!(refused.contains("with the exporter a pod asks for cpu 5m and memory 8Mi more"), "{refused}");
+    ensure!(
+        refused.contains("failed quota: cpu: must specify limits.cpu"),
+        "{refused}"
+    );
+    ensure!(
+        refused.contains("with the exporter a pod asks for cpu 5m and memory 8Mi more"),
+        "{refused}"
+    );
 
     // The controller tries again and again; nothing is written for that.
     let quiet = lab.audit().mark().await?;
     let tries = failures(&lab).await?;
-    eventually(PATIENCE, "the controller tries again", async || Ok((failures(&lab).await? > tries).then_some(()))).await?;
+    eventually(PATIENCE, "the controller tries again", async || {
+        Ok((failures(&lab).await? > tries).then_some(()))
+    })
+    .await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let writes = lab.audit().writes_by(OPERATOR, quiet).await?;
-    let statuses: Vec<_> = writes.iter().map(ToString::to_string).filter(|write| write.contains("roseymonitors")).collect();
+    let statuses: Vec<_> = writes
+        .iter()
+        .map(ToString::to_string)
+        .filter(|write| write.contains("roseymonitors"))
+        .collect();
     ensure!(statuses.is_empty(), "written while nothing changed: {statuses:?}");
 
-    lab.apply(&monitor(&json!({ "limits": { "cpu": "20m", "memory": "32Mi" } })).to_string()).await?;
+    lab.apply(&monitor(&json!({ "limits": { "cpu": "20m", "memory": "32Mi" } })).to_string())
+        .await?;
     until_injected(&lab, "True", "Injected").await?;
 
-    let forbidden: Vec<_> = lab.audit().requests_by(OPERATOR, mark).await?.into_iter().filter(lab::Request::is_forbidden).collect();
-    ensure!(forbidden.is_empty(), "{:?}", forbidden.iter().map(ToString::to_string).collect::<Vec<_>>());
+    let forbidden: Vec<_> = lab
+        .audit()
+        .requests_by(OPERATOR, mark)
+        .await?
+        .into_iter()
+        .filter(lab::Request::is_forbidden)
+        .collect();
+    ensure!(
+        forbidden.is_empty(),
+        "{:?}",
+        forbidden.iter().map(ToString::to_string).collect::<Vec<_>>()
+    );
     drop(operator);
     Ok(())
 }
@@ -82,7 +116,18 @@ fn bot() -> Value {
 
 /// How often the controller has said that it could not create a pod.
 async fn failures(lab: &Lab) -> Result<u64> {
-    let events = lab.kubectl(&["get", "events", "-n", NAMESPACE, "--field-selector", "reason=FailedCreate", "-o", "json"]).await?;
+    let events = lab
+        .kubectl(&[
+            "get",
+            "events",
+            "-n",
+            NAMESPACE,
+            "--field-selector",
+            "reason=FailedCreate",
+            "-o",
+            "json",
+        ])
+        .await?;
     let events: Value = serde_json::from_str(&events)?;
     let count = |event: &Value| event["count"].as_u64().unwrap_or(1);
     Ok(events["items"].as_array().context("items")?.iter().map(count).sum())
@@ -92,8 +137,13 @@ async fn failures(lab: &Lab) -> Result<u64> {
 async fn until_injected(lab: &Lab, status: &str, reason: &str) -> Result<String> {
     eventually(PATIENCE, "the condition Injected", async || {
         let monitor = lab.get(MONITOR, NAMESPACE, "rosey").await?.context("the monitor")?;
-        let Some(injected) = condition(&monitor, "Injected") else { return Ok(None) };
-        ensure!(injected["status"] == status && injected["reason"] == reason, "expected {status} {reason}: {injected}");
+        let Some(injected) = condition(&monitor, "Injected") else {
+            return Ok(None);
+        };
+        ensure!(
+            injected["status"] == status && injected["reason"] == reason,
+            "expected {status} {reason}: {injected}"
+        );
         Ok(Some(injected["message"].as_str().unwrap_or_default().to_owned()))
     })
     .await
