@@ -22,7 +22,6 @@ fn impatience(smtp: &str) -> Value {
                 "overrides": [
                     { "alert": "BotDown", "levels": [{ "severity": "critical", "for": "4s" }] },
                     { "alert": "HighResponseTime", "levels": [{ "severity": "warning", "for": "6s" }] },
-                    { "alert": "BotDisconnected", "levels": [{ "severity": "warning", "for": "6s" }] },
                 ],
             },
             "notifications": {

@@ -69,11 +69,11 @@ impl Scene {
         self.lab.monitor("examples/rosey.yaml", |monitor| {
             monitor["metadata"] = json!({ "namespace": namespace, "name": name });
             monitor["spec"]["selector"] = json!({ "matchLabels": { "app": name } });
-            // What follows from BotDown comes later than BotDown, as it does with the usual times.
+            // HighResponseTime comes later than BotDown, as it does with the usual times.
             monitor["spec"]["alerts"]["overrides"] = json!([
                 held("BotDown", "critical", "3s"),
                 held("HighResponseTime", "warning", "6s"),
-                held("BotDisconnected", "warning", "6s"),
+                held("BotDisconnected", "warning", "1s"),
                 held("HighMemoryUsage", "warning", "1s"),
             ]);
             for channel in monitor["spec"]["notifications"]["channels"]
