@@ -114,7 +114,7 @@ impl Landscape {
         Kind::ALL.into_iter().filter(absent).collect()
     }
 
-    /// The objects of a kind could be listed, or the operator may not do so: either way the API server serves it.
+    /// The objects of a kind could be listed, so the API server serves it.
     pub fn kind_served(&self, kind: Kind) {
         let mut inner = self.lock();
         let came = inner.listed.insert(kind);
