@@ -70,6 +70,20 @@ pub async fn answered<T>(request: impl Future<Output = Result<T, kube::Error>>) 
     }
 }
 
+/// Whether a patch with a uid was refused because the object of this name is another one by now, or gone.
+#[must_use]
+pub fn is_other_object(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    let immutable = || {
+        let causes = status.details.iter().flat_map(|details| &details.causes);
+        causes.into_iter().any(|cause| cause.field == "metadata.uid")
+    };
+    // No name can look like these words.
+    let mismatch = ["UID in precondition", "uid mismatch"];
+    status.is_conflict() && mismatch.iter().any(|words| status.message.contains(words))
+        || status.code == 422 && immutable()
+}
+
 /// What the API server said, in its own words: kube's text repeats the whole answer in Rust's debug form.
 #[must_use]
 pub fn said(error: &kube::Error) -> String {

@@ -16,7 +16,7 @@ use super::leader::{Leadership, NotLeader};
 use super::metrics::Metrics;
 use super::owned::{Leftover, Owned, Standing, Written, parse_version};
 use crate::api::RoseyMonitor;
-use crate::cluster::client::said;
+use crate::cluster::client::{is_other_object, said};
 use crate::plan::{Kind, Object, Plan};
 
 /// How long the API server may take for one request.
@@ -398,8 +398,11 @@ async fn request<T>(
 }
 
 fn conflict(error: &Error) -> bool {
-    matches!(error, Error::Request { source, .. } if matches!(&**source, kube::Error::Api(status)
-        if status.is_conflict() || status.is_already_exists()))
+    let Error::Request { source, .. } = error else {
+        return false;
+    };
+    matches!(&**source, kube::Error::Api(status) if status.is_conflict() || status.is_already_exists())
+        || is_other_object(source)
 }
 
 /// The API server knows no such kind (its 404 then names no object and no namespace), or is about to forget it.

@@ -20,7 +20,7 @@ use super::sidecars::Sidecars;
 use crate::api::RoseyMonitor;
 use crate::api::status::condition::{INJECTED, READY, SELECTED, STALLED, VALID};
 use crate::api::status::{MonitorStatus, RefusedChannel, RuleCounts};
-use crate::cluster::client::{RequestError, answered};
+use crate::cluster::client::{RequestError, answered, is_other_object};
 use crate::plan::{Plan, Problems};
 
 /// Why the status could not be written.
@@ -275,6 +275,10 @@ impl Reports {
             Err(RequestError::Refused(error)) if gone(&error) => return Ok(false),
             written => written?,
         };
+        if written.metadata.uid != monitor.metadata.uid {
+            // A successor that came meanwhile, whose uid the API server has not compared: it is due and tells its own.
+            return Ok(false);
+        }
         let version = parse_version(written.metadata.resource_version.as_deref());
         let report = Report {
             uid: monitor.uid(),
@@ -289,10 +293,8 @@ impl Reports {
     }
 }
 
-/// The monitor was deleted, and maybe made again: the uid is another one. No name can look like these words.
 fn gone(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.is_not_found() || status.is_conflict()
-        && (status.message.contains("UID in precondition") || status.message.contains("uid mismatch")))
+    matches!(error, kube::Error::Api(status) if status.is_not_found()) || is_other_object(error)
 }
 
 #[cfg(test)]

@@ -285,3 +285,19 @@ async fn what_somebody_added_is_removed_unless_the_object_was_written_since() {
     steps.extend([swept(status(409, "Conflict")), read(clean())]);
     applied(steps, &unknown(), true, 2).await.unwrap();
 }
+
+#[tokio::test]
+async fn an_object_that_was_deleted_and_made_again_by_somebody_else_stays_untouched() {
+    let mut other = planned(&["x"]);
+    other.objects[0].json["data"] = json!({"a": "2"});
+    let (code, mut immutable) = status(422, "Invalid");
+    immutable["details"] =
+        json!({"causes": [{"reason": "FieldValueInvalid", "message": "immutable", "field": "metadata.uid"}]});
+    let steps = vec![
+        create((201, live("monitor-uid", &json!({"a": "1"})))),
+        overwrite((code, immutable)),
+        read((200, foreign())),
+    ];
+    let result = applied_plans(steps, &unknown(), true, &[planned(&["x"]), other]).await;
+    assert!(matches!(result, Err(Error::NameTaken { .. })), "{result:?}");
+}
