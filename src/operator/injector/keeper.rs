@@ -252,6 +252,9 @@ fn now() -> i64 {
 #[cfg(test)]
 mod tests {
     use k8s_openapi::ByteString;
+    use kube::Client;
+    use kube::client::Body;
+    use serde_json::json;
 
     use super::*;
 
@@ -304,6 +307,45 @@ mod tests {
             "ours, spoilt or not"
         );
         assert!(!is_foreign(&secret(&[], None)), "nothing is lost");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_written_over_a_foreign_secret_nor_by_a_replica_that_does_not_lead() {
+        let (service, mut handle) = tower_test::mock::pair::<axum::http::Request<Body>, axum::http::Response<Body>>();
+        let client = Client::new(service, "rosey-system");
+        let server = tokio::spawn(async move {
+            let mut asked = Vec::new();
+            while let Some((request, send)) = handle.next_request().await {
+                asked.push(format!("{} {}", request.method(), request.uri().path()));
+                let status = json!({"status": "Failure", "code": 404, "reason": "NotFound", "message": "none"});
+                let answer = axum::http::Response::builder().status(404);
+                send.send_response(answer.body(Body::from(status.to_string().into_bytes())).unwrap());
+            }
+            asked
+        });
+        let keeper = Keeper {
+            secrets: Api::default_namespaced(client.clone()),
+            name: "webhook".into(),
+            names: names(),
+            lives: Lives::default(),
+            owner: Arc::new(Owner::new(client, "role".into())),
+            metrics: Metrics::new(&prometheus::Registry::new()).unwrap(),
+            leader: watch::channel(true).1,
+            leadership: Leadership::fixed(false),
+            published: watch::channel(None).1,
+            loaded: watch::channel(None).0,
+        };
+        let foreign = Secret {
+            data: Some([("password".to_owned(), ByteString::default())].into()),
+            ..Secret::default()
+        };
+        let result = keeper.write(Some(&foreign), &fresh()).await;
+        assert!(matches!(result, Err(KeepError::Foreign(_))), "{result:?}");
+        let result = keeper.write(None, &fresh()).await;
+        assert!(matches!(result, Err(KeepError::NotLeader(_))), "{result:?}");
+        drop(keeper);
+        let role = "GET /apis/rbac.authorization.k8s.io/v1/clusterroles/role";
+        assert_eq!(server.await.unwrap(), [role]);
     }
 
     #[test]
