@@ -40,6 +40,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::cluster::client::{RequestError, answered};
 use crate::plan::Platform;
 use controller::Context;
 use injector::Injector;
@@ -82,7 +83,7 @@ pub struct Settings {
 pub enum Error {
     /// The API server does not answer.
     #[error("the API server does not answer: {0}")]
-    Server(#[from] Box<kube::Error>),
+    Server(#[from] RequestError),
     /// The metrics can't be set up.
     #[error("the metrics can't be set up: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -125,8 +126,8 @@ pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken
     let serving = server::serve(address, pages, end.clone());
     parts.spawn(async move { serving.await.map_err(|source| Error::Listen { address, source }) });
 
-    let server = match shutdown.run_until_cancelled(client.apiserver_version()).await {
-        Some(server) => server.map_err(Box::new)?,
+    let server = match shutdown.run_until_cancelled(answered(client.apiserver_version())).await {
+        Some(server) => server?,
         None => return Ok(()),
     };
     let leadership = Leadership::default();
@@ -155,8 +156,15 @@ pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken
     if let Some(settings) = settings.injector {
         let store = context.monitors.store();
         let (platform, configured) = (context.landscape.platform(), context.owned.configured());
-        let leads = leadership.subscribe();
-        let injector = Injector::new(client, settings, store, platform, configured, leads, metrics.registry())?;
+        let injector = Injector::new(
+            client,
+            settings,
+            store,
+            platform,
+            configured,
+            leadership,
+            metrics.registry(),
+        )?;
         let (mut serving, caches) = (injector.serving(), caches.clone());
         parts.spawn(async move {
             if serving.wait_for(|serving| *serving).await.is_ok() {

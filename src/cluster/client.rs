@@ -1,5 +1,7 @@
 //! The client of the API server.
 
+use std::time::Duration;
+
 use kube::config::{InferConfigError, KubeConfigOptions};
 use kube::{Client, Config};
 
@@ -43,11 +45,61 @@ pub async fn connect(context: Option<&str>) -> Result<Client, Error> {
     Ok(Client::try_from(config).map_err(Box::new)?)
 }
 
+/// How long the API server may take for a small request.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why a request has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// It was refused, or could not be made.
+    #[error("{}", said(.0))]
+    Refused(#[from] Box<kube::Error>),
+    /// The API server did not answer in time.
+    #[error("no answer within {} s", PATIENCE.as_secs())]
+    Timeout,
+}
+
+/// Waits for the answer to a small request, but not for ever: the client by itself would, because its watches have to.
+///
+/// # Errors
+/// The request's, or no answer came in time.
+pub async fn answered<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, RequestError> {
+    match tokio::time::timeout(PATIENCE, request).await {
+        Ok(answer) => Ok(answer.map_err(Box::new)?),
+        Err(_) => Err(RequestError::Timeout),
+    }
+}
+
+/// Whether a patch with a uid was refused because the object of this name is another one by now, or gone.
+#[must_use]
+pub fn is_other_object(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    let immutable = || {
+        let causes = status.details.iter().flat_map(|details| &details.causes);
+        causes.into_iter().any(|cause| cause.field == "metadata.uid")
+    };
+    // No name can look like these words.
+    let mismatch = ["UID in precondition", "uid mismatch"];
+    status.is_conflict() && mismatch.iter().any(|words| status.message.contains(words))
+        || status.code == 422 && immutable()
+}
+
 /// What the API server said, in its own words: kube's text repeats the whole answer in Rust's debug form.
 #[must_use]
 pub fn said(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_without_an_answer_ends() {
+        let silence = std::future::pending::<Result<(), kube::Error>>();
+        assert!(matches!(answered(silence).await, Err(RequestError::Timeout)));
     }
 }

@@ -5,7 +5,6 @@ use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
 
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
-use kube::core::Status;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::{Value, json};
 use tracing::{info, warn};
@@ -17,7 +16,7 @@ use super::leader::{Leadership, NotLeader};
 use super::metrics::Metrics;
 use super::owned::{Leftover, Owned, Standing, Written, parse_version};
 use crate::api::RoseyMonitor;
-use crate::cluster::client::said;
+use crate::cluster::client::{is_other_object, said};
 use crate::plan::{Kind, Object, Plan};
 
 /// How long the API server may take for one request.
@@ -84,6 +83,11 @@ impl Error {
             Self::Leaving { .. } | Self::Timeout { .. } | Self::NotLeader(_) => false,
         }
     }
+
+    /// Whether the next object would fare no better.
+    fn concerns_all(&self) -> bool {
+        matches!(self, Self::Timeout { .. } | Self::NotLeader(_))
+    }
 }
 
 fn kind_name(kind: Kind) -> String {
@@ -108,9 +112,11 @@ impl Applier<'_> {
     /// the cluster are left out, and named in the error.
     ///
     /// # Errors
-    /// The first object that could not be written; those before it are in place.
+    /// The first object that could not be written or removed. The others were seen to all the same, unless the API server did
+    /// not answer or this replica does not lead.
     pub async fn apply(&self, monitor: &RoseyMonitor, plan: &Plan, missing: &BTreeSet<Kind>) -> Result<(), Error> {
         let mut absent = BTreeSet::new();
+        let mut first = None;
         for object in &plan.objects {
             if missing.contains(&object.kind) {
                 absent.insert(object.kind);
@@ -120,10 +126,13 @@ impl Applier<'_> {
                 Err(Error::Request { kind, source, .. }) if kind_not_served(&source) => {
                     absent.insert(kind);
                 }
-                placed => placed?,
+                Err(error) if error.concerns_all() => return Err(error),
+                Err(error) => first = first.or(Some(error)),
+                Ok(()) => {}
             }
         }
-        self.prune(monitor, plan).await?;
+        let pruned = self.prune(monitor, plan).await;
+        first.map_or(pruned, Err)?;
         if absent.is_empty() {
             Ok(())
         } else {
@@ -146,11 +155,11 @@ impl Applier<'_> {
             Standing::Settled => return Ok(()),
             Standing::Ours { uid } => match one.overwrite(&uid).await {
                 // Gone or recreated while nobody was looking: decide by what is there now.
-                Err(error) if conflict(&error).is_some() => {}
+                Err(error) if conflict(&error) => {}
                 written => return written,
             },
             Standing::Unseen => match one.create().await {
-                Err(error) if conflict(&error).is_some() => {}
+                Err(error) if conflict(&error) => {}
                 created => return created,
             },
             Standing::Unknown => {}
@@ -158,7 +167,7 @@ impl Applier<'_> {
         // An object may come or go between read and write; whoever does that all the time can wait for the next round.
         for _ in 0..2 {
             match one.settle(monitor).await {
-                Err(error) if conflict(&error).is_some() => {}
+                Err(error) if conflict(&error) => {}
                 settled => return settled,
             }
         }
@@ -171,13 +180,14 @@ impl Applier<'_> {
             .iter()
             .map(|object| (object.kind, object.name.as_str()))
             .collect();
-        let uid = monitor.uid().unwrap_or_default();
+        let (key, uid) = (Key::of(monitor), monitor.uid().unwrap_or_default());
+        let mut first = None;
         for Leftover {
             kind,
             name,
             uid,
             version,
-        } in self.owned.leftovers(&Key::of(monitor), &uid, &planned)
+        } in self.owned.leftovers(&key, &uid, &planned)
         {
             let preconditions = Preconditions {
                 uid: Some(uid.to_string()),
@@ -191,17 +201,21 @@ impl Applier<'_> {
             let api = self.api(monitor.metadata.namespace.as_deref().unwrap_or_default(), kind);
             match request(kind, &name, "removed", api.delete(&name, &parameters)).await {
                 Ok(_) => {
+                    self.owned.removed(&key, kind, &name);
                     self.metrics.wrote(kind, "delete");
                     info!(kind = kind_name(kind), %name, "removed what is no longer planned");
                 }
                 Err(Error::Request { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.is_not_found()) =>
-                    {}
+                {
+                    self.owned.removed(&key, kind, &name);
+                }
                 // Touched since the watch last told of it: its event makes the monitor due again.
-                Err(error) if conflict(&error).is_some() => {}
-                Err(error) => return Err(error),
+                Err(error) if conflict(&error) => {}
+                Err(error) if error.concerns_all() => return Err(error),
+                Err(error) => first = first.or(Some(error)),
             }
         }
-        Ok(())
+        first.map_or(Ok(()), Err)
     }
 
     fn api(&self, namespace: &str, kind: Kind) -> Api<DynamicObject> {
@@ -290,7 +304,8 @@ impl One<'_> {
         }
         let part = if kind == Kind::ConfigMap { "data" } else { "spec" };
         let operations: json_patch::Patch = serde_json::from_value(json!([
-            {"op": "test", "path": "/metadata/resourceVersion", "value": live.resource_version()},
+            // Refused as a conflict if somebody has written since.
+            {"op": "add", "path": "/metadata/resourceVersion", "value": live.resource_version()},
             {"op": "replace", "path": format!("/{part}"), "value": self.desired[part]},
         ]))
         .unwrap_or_default();
@@ -382,16 +397,12 @@ async fn request<T>(
     }
 }
 
-fn conflict(error: &Error) -> Option<&Status> {
-    match error {
-        Error::Request { source, .. } => match &**source {
-            kube::Error::Api(status) if status.is_conflict() || status.is_already_exists() => Some(status),
-            // A JSON patch whose `test` failed.
-            kube::Error::Api(status) if status.code == 422 && status.message.contains("test") => Some(status),
-            _ => None,
-        },
-        _ => None,
-    }
+fn conflict(error: &Error) -> bool {
+    let Error::Request { source, .. } = error else {
+        return false;
+    };
+    matches!(&**source, kube::Error::Api(status) if status.is_conflict() || status.is_already_exists())
+        || is_other_object(source)
 }
 
 /// The API server knows no such kind (its 404 then names no object and no namespace), or is about to forget it.

@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::future::Future;
+use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use kube::runtime::{WatchStreamExt, watcher};
 use tokio::sync::watch;
-use tracing::{debug, warn};
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
 
 use super::backoff::Pause;
 
@@ -59,17 +61,24 @@ pub async fn follow<K: Debug>(
     mut take: impl FnMut(Option<watcher::Event<K>>),
 ) {
     let mut stream = std::pin::pin!(stream.backoff(Pause::default()));
+    let mut refusal = Refusal::default();
     while let Some(event) = stream.next().await {
         match event {
             Ok(event) => {
                 let full = matches!(event, watcher::Event::InitDone);
+                // A list begins before the API server has answered.
+                if !matches!(event, watcher::Event::Init) && refusal.ended() {
+                    info!(watch = name, "the operator may watch again");
+                }
                 take(Some(event));
                 if full {
                     caches.filled(name);
                 }
             }
             Err(error) if refused(&error) => {
-                warn!(watch = name, %error, "the operator may not watch; grant it the rights of its ClusterRole");
+                if refusal.is_news() {
+                    warn!(watch = name, %error, "the operator may not watch; grant it the rights of its ClusterRole");
+                }
                 if optional {
                     take(None);
                     caches.filled(name);
@@ -78,6 +87,29 @@ pub async fn follow<K: Debug>(
             // Versions that the API server has forgotten, and connections that end, are the ordinary life of a watch.
             Err(error) => debug!(watch = name, %error, "the watch starts again"),
         }
+    }
+}
+
+/// Since when the operator may not watch, as far as the log has said.
+#[derive(Debug, Default)]
+struct Refusal(Option<Instant>);
+
+impl Refusal {
+    /// The watch is tried again every few seconds; who reads the log wants to know once, and not to forget.
+    const REMINDER: Duration = Duration::from_secs(600);
+
+    /// Whether a refusal that came now is to be said.
+    fn is_news(&mut self) -> bool {
+        let news = self.0.is_none_or(|said| said.elapsed() >= Self::REMINDER);
+        if news {
+            self.0 = Some(Instant::now());
+        }
+        news
+    }
+
+    /// There is an answer. Whether there was a refusal before.
+    fn ended(&mut self) -> bool {
+        self.0.take().is_some()
     }
 }
 
@@ -122,5 +154,26 @@ pub async fn while_served<F: Future<Output = ()>>(
         if over {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_is_said_when_it_begins_and_every_ten_minutes() {
+        let mut refusal = Refusal::default();
+        assert!(!refusal.ended());
+        let mut said = Vec::new();
+        for second in (0..1_300).step_by(2) {
+            if refusal.is_news() {
+                said.push(second);
+            }
+            tokio::time::advance(Duration::from_secs(2)).await;
+        }
+        assert_eq!(said, [0, 600, 1_200]);
+        assert!(refusal.ended() && !refusal.ended());
+        assert!(refusal.is_news());
     }
 }

@@ -31,6 +31,8 @@ use crate::plan::{Plan, Problems, plan};
 
 /// A failure that the API server may take back shows in the status only when it has come so often in a row.
 const PATIENT: u32 = 3;
+/// The same while the garbage collector is awaited, which needs its time: about 30 s.
+const PATIENT_WITH_LEAVING: u32 = 20;
 
 /// Everything that a reconcile works with.
 pub struct Context {
@@ -131,6 +133,7 @@ pub async fn run(context: Arc<Context>, concurrency: u16, shutdown: Cancellation
             () = lost => warn!("this replica leads no longer"),
         }
         context.queue.close();
+        context.metrics.rest();
     }
 }
 
@@ -177,8 +180,13 @@ fn tracked(monitor: Arc<RoseyMonitor>, context: Arc<Context>) -> Reconciled {
         context
             .metrics
             .reconciled(started.elapsed(), result.as_ref().err().map(Error::category));
+        let key = Key::of(&monitor);
         if result.is_ok() {
-            context.backoff.forget(&Key::of(&monitor));
+            context.backoff.forget(&key);
+        }
+        if context.monitors.get(&key).is_none() {
+            // It went meanwhile, and what was learnt of it came after it was forgotten.
+            context.forget(&key);
         }
         result
     })
@@ -233,6 +241,15 @@ async fn apply(monitor: &RoseyMonitor, plan: &Result<Plan, Problems>, context: &
     }
 }
 
+/// Whether a failure shows in the status after so many before it in a row.
+fn tells(error: &apply::Error, failures: u32) -> bool {
+    match error {
+        apply::Error::NotLeader(_) => false,
+        apply::Error::Leaving { .. } => failures >= PATIENT_WITH_LEAVING,
+        error => error.is_final() || failures >= PATIENT,
+    }
+}
+
 /// Says what was observed, if it is not said already.
 async fn report(
     monitor: &RoseyMonitor,
@@ -243,9 +260,7 @@ async fn report(
 ) -> Result<(), Error> {
     let key = Key::of(monitor);
     if let Applied::Failed(error) = applied
-        && !error.is_final()
-        && (context.backoff.failures(&key) < PATIENT
-            || matches!(error, apply::Error::NotLeader(_) | apply::Error::Leaving { .. }))
+        && !tells(error, context.backoff.failures(&key))
     {
         return Ok(());
     }
@@ -266,10 +281,13 @@ async fn report(
         return Ok(());
     }
     info!(monitor = %key, reason = now.reason, says = now.message, "reporting");
-    context
+    let written = context
         .reports
         .write(&context.client, &context.leadership, monitor, now.clone())
         .await?;
+    if !written {
+        return Ok(());
+    }
     context.metrics.wrote_status();
     context.announcer.announce(monitor, &before, &now).await;
     Ok(())
@@ -300,7 +318,38 @@ fn retry(monitor: Arc<RoseyMonitor>, error: &Error, context: Arc<Context>) -> Ac
     }
     let key = Key::of(&monitor);
     let failures = context.backoff.failed(&key);
+    if context.monitors.get(&key).is_none() {
+        context.forget(&key);
+        return Action::await_change();
+    }
     let delay = delay(failures, error.cap());
     warn!(monitor = %key, %error, failures, retry_in = ?delay, "reconcile failed");
     Action::requeue(delay)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operator::leader::NotLeader;
+    use crate::plan::Kind;
+
+    #[test]
+    fn a_failure_shows_once_it_has_lasted_for_longer_than_such_failures_do() {
+        let (kind, name) = (Kind::ConfigMap, String::from("rosey-exporter"));
+        let taken = apply::Error::NameTaken {
+            kind,
+            name: name.clone(),
+        };
+        let leaving = apply::Error::Leaving {
+            kind,
+            name: name.clone(),
+        };
+        let doing = "applied";
+        let silent = apply::Error::Timeout { kind, name, doing };
+        let first = |error: &apply::Error| (0..100).find(|&failures| tells(error, failures));
+        assert_eq!(first(&taken), Some(0));
+        assert_eq!(first(&silent), Some(3));
+        assert_eq!(first(&leaving), Some(20));
+        assert_eq!(first(&NotLeader.into()), None);
+    }
 }

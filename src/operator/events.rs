@@ -8,45 +8,54 @@ use super::FIELD_MANAGER;
 use crate::api::RoseyMonitor;
 use crate::api::status::MonitorStatus;
 use crate::api::status::condition::{INJECTED, READY};
+use crate::cluster::client::answered;
 
-/// Longest note that the API server takes.
-const LONGEST: usize = 1000;
+/// Longest note that the API server takes, in bytes.
+const LONGEST: usize = 1024;
 
 /// Publishes Events.
-pub struct Announcer(Recorder);
+pub struct Announcer {
+    client: Client,
+    reporter: Reporter,
+}
 
 impl Announcer {
     /// Publishes as the replica `instance`.
     #[must_use]
     pub fn new(client: Client, instance: &str) -> Self {
-        Self(Recorder::new(
+        Self {
             client,
-            Reporter {
+            reporter: Reporter {
                 controller: FIELD_MANAGER.into(),
                 instance: Some(instance.into()),
             },
-        ))
+        }
     }
 
     /// Publishes what has become worth a warning. An Event that can't be published is no reason to fail.
     pub async fn announce(&self, monitor: &RoseyMonitor, before: &MonitorStatus, now: &MonitorStatus) {
         for (action, reason, message) in news(before, now) {
-            let note = message
-                .char_indices()
-                .nth(LONGEST)
-                .map_or(message, |(end, _)| &message[..end]);
             let event = Event {
                 type_: EventType::Warning,
                 reason: reason.into(),
-                note: Some(note.into()),
+                note: Some(cut(message).into()),
                 action: action.into(),
                 secondary: None,
             };
-            if let Err(error) = self.0.publish(&event, &monitor.object_ref(&())).await {
+            // A recorder counts what it takes for repetitions and goes by everything but the note, so that a second message
+            // would show the words of the first. Only news come here, so each gets a recorder that remembers nothing.
+            let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
+            if let Err(error) = answered(recorder.publish(&event, &monitor.object_ref(&()))).await {
                 debug!(%error, reason, "the Event could not be published");
             }
         }
     }
+}
+
+/// As much of a message as fits into a note.
+fn cut(message: &str) -> &str {
+    let end = (0..=LONGEST.min(message.len())).rfind(|&end| message.is_char_boundary(end));
+    &message[..end.unwrap_or_default()]
 }
 
 /// Action, reason and message of what has become worth a warning.
@@ -79,6 +88,14 @@ mod tests {
             "type": kind, "status": "False", "reason": reason, "message": message, "lastTransitionTime": "2026-01-01T00:00:00Z",
         }]}))
         .unwrap()
+    }
+
+    #[test]
+    fn a_note_is_cut_where_the_api_server_would_refuse_it_and_never_within_a_character() {
+        assert_eq!(cut("taken"), "taken");
+        assert_eq!(cut(&"a".repeat(1025)).len(), 1024);
+        let signs = "€".repeat(400);
+        assert_eq!(cut(&signs), "€".repeat(341));
     }
 
     #[test]

@@ -18,7 +18,7 @@ mod registration;
 mod server;
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::Router;
@@ -30,6 +30,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use super::leader::Leadership;
 use crate::api::RoseyMonitor;
 use crate::plan::Platform;
 
@@ -79,7 +80,10 @@ impl Endpoint {
             .host()
             .filter(|_| url.scheme_str() == Some("https") && matches!(url.path(), "" | "/"));
         let host = host.ok_or_else(|| Error::Url(base.clone()))?;
-        Ok(vec![host.trim_start_matches('[').trim_end_matches(']').to_owned()])
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        // An address has many spellings, and a certificate carries its bytes: it has to come back as it was asked for.
+        let address = host.parse::<IpAddr>().map(|address| address.to_string());
+        Ok(vec![address.unwrap_or_else(|_| host.to_owned())])
     }
 }
 
@@ -130,14 +134,14 @@ pub struct Injector {
     excluded: BTreeSet<String>,
     service: Arc<server::Service>,
     namespaces: watch::Receiver<BTreeSet<String>>,
-    leader: watch::Receiver<bool>,
+    leadership: Leadership,
     loaded: watch::Sender<Option<Arc<Certificates>>>,
     serving: watch::Sender<bool>,
 }
 
 impl Injector {
     /// Sets the webhooks up. `monitors` are those of all namespaces; pods are asked for in `registered_namespaces`, where the
-    /// exporters find their configuration, while `leader` is true here.
+    /// exporters find their configuration, while this replica leads.
     ///
     /// # Errors
     /// An unusable URL, or metrics that are registered already.
@@ -147,7 +151,7 @@ impl Injector {
         monitors: Store<RoseyMonitor>,
         platform: watch::Receiver<Arc<Platform>>,
         registered_namespaces: watch::Receiver<BTreeSet<String>>,
-        leader: watch::Receiver<bool>,
+        leadership: Leadership,
         registry: &Registry,
     ) -> Result<Self, Error> {
         let names = settings.endpoint.names()?;
@@ -168,7 +172,7 @@ impl Injector {
             excluded,
             service,
             namespaces: registered_namespaces,
-            leader,
+            leadership,
             loaded: watch::Sender::new(None),
             serving: watch::Sender::new(false),
         })
@@ -206,7 +210,8 @@ impl Injector {
             endpoint: self.settings.endpoint,
             excluded: self.excluded,
             owner: Arc::clone(&owner),
-            leader: self.leader.clone(),
+            leader: self.leadership.subscribe(),
+            leadership: self.leadership.clone(),
             namespaces: self.namespaces,
             monitors: self.service.facts.monitors.clone(),
             loaded: self.loaded.subscribe(),
@@ -219,7 +224,8 @@ impl Injector {
             lives: self.settings.lives,
             owner,
             metrics: self.service.metrics.clone(),
-            leader: self.leader,
+            leader: self.leadership.subscribe(),
+            leadership: self.leadership,
             published: published.subscribe(),
             loaded: self.loaded,
         };

@@ -52,6 +52,10 @@ struct Inner {
     definitions: BTreeMap<String, Option<String>>,
     prometheuses: BTreeMap<Place, PrometheusSpec>,
     alertmanagers: BTreeMap<Place, AlertmanagerSpec>,
+    // What the relists in progress have shown. Until one is complete, what was known before it holds.
+    listed_definitions: BTreeMap<String, Option<String>>,
+    listed_prometheuses: BTreeMap<Place, PrometheusSpec>,
+    listed_alertmanagers: BTreeMap<Place, AlertmanagerSpec>,
     listed_namespaces: HashMap<String, Labels>,
     /// Kinds whose objects could be listed, so that the API server serves them by now.
     listed: BTreeSet<Kind>,
@@ -110,7 +114,7 @@ impl Landscape {
         Kind::ALL.into_iter().filter(absent).collect()
     }
 
-    /// The objects of a kind could be listed, or the operator may not do so: either way the API server serves it.
+    /// The objects of a kind could be listed, so the API server serves it.
     pub fn kind_served(&self, kind: Kind) {
         let mut inner = self.lock();
         let came = inner.listed.insert(kind);
@@ -155,20 +159,24 @@ impl Landscape {
                 inner.definitions = all.into_iter().map(|plural| (plural.to_owned(), None)).collect();
             }
             Some(Event::Init) => {
-                inner.definitions.clear();
+                inner.listed_definitions.clear();
                 return;
             }
             Some(Event::InitApply(definition)) => {
-                inner.install(plural(&definition.metadata), &definition.metadata);
+                let plural = plural(&definition.metadata);
+                install(&mut inner.listed_definitions, plural, &definition.metadata);
                 return;
             }
-            Some(Event::Apply(definition)) => inner.install(plural(&definition.metadata), &definition.metadata),
+            Some(Event::Apply(definition)) => {
+                let plural = plural(&definition.metadata);
+                install(&mut inner.definitions, plural, &definition.metadata);
+            }
             Some(Event::Delete(definition)) => {
                 if let Some(plural) = plural(&definition.metadata) {
                     inner.definitions.remove(&plural);
                 }
             }
-            Some(Event::InitDone) => {}
+            Some(Event::InitDone) => inner.definitions = std::mem::take(&mut inner.listed_definitions),
         }
         let served: BTreeSet<String> = inner.definitions.keys().cloned().collect();
         let changed = self.served.send_if_modified(|now| {
@@ -181,38 +189,49 @@ impl Landscape {
 
     /// Takes in what the watch of the Prometheus objects says; `None` means that it is refused.
     pub fn prometheuses(&self, event: Option<Event<Prometheus>>) {
-        let mut inner = self.lock();
-        let access = take(&mut inner.prometheuses, event, |object| (object.metadata, object.spec));
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        let (all, listed) = (&mut inner.prometheuses, &mut inner.listed_prometheuses);
+        let access = take(all, listed, event, |object| (object.metadata, object.spec));
         let Some(access) = access else { return };
         let changed = inner.view.prometheuses != access;
         if changed {
             Arc::make_mut(&mut inner.view).prometheuses = access;
         }
-        self.settle(inner, changed);
+        self.settle(guard, changed);
     }
 
     /// Takes in what the watch of the Alertmanager objects says; `None` means that it is refused.
     pub fn alertmanagers(&self, event: Option<Event<Alertmanager>>) {
-        let mut inner = self.lock();
-        let access = take(&mut inner.alertmanagers, event, |object| (object.metadata, object.spec));
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        let (all, listed) = (&mut inner.alertmanagers, &mut inner.listed_alertmanagers);
+        let access = take(all, listed, event, |object| (object.metadata, object.spec));
         let Some(access) = access else { return };
         let changed = inner.view.alertmanagers != access;
         if changed {
             Arc::make_mut(&mut inner.view).alertmanagers = access;
         }
-        self.settle(inner, changed);
+        self.settle(guard, changed);
     }
 
     /// The kind with this plural name is no longer installed.
     pub fn kind_gone(&self, plural: &str) {
-        let mut inner = self.lock();
+        let mut guard = self.lock();
+        let inner = &mut *guard;
         let view = Arc::make_mut(&mut inner.view);
         match plural {
-            "prometheuses" => view.prometheuses = Access::Absent,
-            "alertmanagers" => view.alertmanagers = Access::Absent,
+            "prometheuses" => {
+                view.prometheuses = Access::Absent;
+                inner.prometheuses.clear();
+            }
+            "alertmanagers" => {
+                view.alertmanagers = Access::Absent;
+                inner.alertmanagers.clear();
+            }
             _ => return,
         }
-        self.settle(inner, true);
+        self.settle(guard, true);
     }
 
     /// Takes in what the watch of the namespaces says; `None` means that it is refused.
@@ -287,25 +306,25 @@ impl Landscape {
     }
 }
 
-impl Inner {
-    fn install(&mut self, plural: Option<String>, metadata: &ObjectMeta) {
-        let Some(plural) = plural else { return };
-        if metadata.deletion_timestamp.is_some() {
-            // The API server lets nobody create anything of a kind that is going.
-            self.definitions.remove(&plural);
-        } else {
-            let version = metadata
-                .annotations
-                .as_ref()
-                .and_then(|annotations| annotations.get(VERSION_ANNOTATION));
-            self.definitions.insert(plural, version.cloned());
-        }
+fn install(definitions: &mut BTreeMap<String, Option<String>>, plural: Option<String>, metadata: &ObjectMeta) {
+    let Some(plural) = plural else { return };
+    if metadata.deletion_timestamp.is_some() {
+        // The API server lets nobody create anything of a kind that is going.
+        definitions.remove(&plural);
+    } else {
+        let version = metadata
+            .annotations
+            .as_ref()
+            .and_then(|annotations| annotations.get(VERSION_ANNOTATION));
+        definitions.insert(plural, version.cloned());
     }
 }
 
-/// Takes an event into `all`; answers what is now known, or `None` in the middle of a relist.
+/// Takes an event into `all`; answers what is now known, or `None` in the middle of a relist, which is `listed` until it is
+/// complete.
 fn take<K, S: Clone>(
     all: &mut BTreeMap<Place, S>,
+    listed: &mut BTreeMap<Place, S>,
     event: Option<Event<K>>,
     open: impl Fn(K) -> (ObjectMeta, S),
 ) -> Option<Access<BTreeMap<Place, S>>> {
@@ -318,12 +337,12 @@ fn take<K, S: Clone>(
     match event {
         None => return Some(Access::Refused),
         Some(Event::Init) => {
-            all.clear();
+            listed.clear();
             return None;
         }
         Some(Event::InitApply(object)) => {
             let (metadata, spec) = open(object);
-            all.insert(place(metadata), spec);
+            listed.insert(place(metadata), spec);
             return None;
         }
         Some(Event::Apply(object)) => {
@@ -333,7 +352,10 @@ fn take<K, S: Clone>(
         Some(Event::Delete(object)) => {
             all.remove(&place(open(object).0));
         }
-        Some(Event::InitDone) => {}
+        Some(Event::InitDone) => *all = std::mem::take(listed),
     }
     Some(Access::Known(all.clone()))
 }
+
+#[cfg(test)]
+mod tests;

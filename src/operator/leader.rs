@@ -183,12 +183,22 @@ impl Elector {
             Err(kube::Error::Api(status))
                 if status.is_conflict() || status.is_already_exists() || status.is_not_found() =>
             {
-                debug!(%status, "another replica was faster");
-                self.leadership.end();
-                self.look(started).await
+                debug!(%status, "the lease is another one than it was");
+                let looked = self.look(started).await;
+                // Somebody else may have touched it, say to label it: who holds it decides.
+                if looked.is_err() || !self.holds() {
+                    self.leadership.end();
+                }
+                looked
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether the Lease, as it was last seen, is ours.
+    fn holds(&self) -> bool {
+        let spec = self.seen.as_ref().and_then(|(lease, _)| lease.spec.as_ref());
+        spec.and_then(|spec| spec.holder_identity.as_deref()) == Some(&self.settings.identity)
     }
 
     /// Reads the Lease. A version that was seen before keeps its age.
@@ -288,7 +298,55 @@ fn decide(seen: Option<(&Lease, Duration)>, identity: &str) -> Step {
 
 #[cfg(test)]
 mod tests {
+    use kube::client::Body;
+    use serde_json::{Value, json};
+    use tower_test::mock;
+
     use super::*;
+
+    type Request = axum::http::Request<Body>;
+    type Response = axum::http::Response<Body>;
+
+    #[tokio::test]
+    async fn a_leader_whose_lease_somebody_else_has_touched_leads_on_until_another_one_holds_it() {
+        let (service, mut handle) = mock::pair::<Request, Response>();
+        let held = |holder: &str, version: &str| {
+            let spec = json!({"holderIdentity": holder, "leaseDurationSeconds": 15});
+            let metadata = json!({"name": "lease", "namespace": "system", "resourceVersion": version});
+            json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec})
+        };
+        let failure = |code: u16, reason: &str| json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": reason});
+        let steps: Vec<(&str, u16, Value)> = vec![
+            ("GET", 404, failure(404, "NotFound")),
+            ("POST", 201, held("me", "1")),
+            ("PUT", 409, failure(409, "Conflict")),
+            ("GET", 200, held("me", "2")),
+            ("PUT", 200, held("me", "3")),
+            ("PUT", 409, failure(409, "Conflict")),
+            ("GET", 200, held("other", "4")),
+        ];
+        let server = tokio::spawn(async move {
+            for (method, code, body) in steps {
+                let (request, send) = handle.next_request().await.unwrap();
+                assert_eq!(request.method(), method);
+                let answer = axum::http::Response::builder().status(code);
+                send.send_response(answer.body(Body::from(body.to_string().into_bytes())).unwrap());
+            }
+        });
+        let settings = Settings {
+            namespace: "system".into(),
+            name: "lease".into(),
+            identity: "me".into(),
+            duration: Duration::from_secs(15),
+        };
+        let leadership = Leadership::default();
+        let mut elector = Elector::new(Client::new(service, "default"), settings, leadership.clone());
+        for leads in [true, true, true, false] {
+            elector.attempt(Instant::now()).await.unwrap();
+            assert_eq!(leadership.check().is_ok(), leads);
+        }
+        server.await.unwrap();
+    }
 
     fn lease(holder: Option<&str>) -> Lease {
         let spec = LeaseSpec {

@@ -157,6 +157,12 @@ impl Metrics {
         }
         self.receivers.set(of.values().sum());
     }
+
+    /// This replica leads no longer: what it counted is another one's to tell.
+    pub fn rest(&self) {
+        self.receivers_of.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.receivers.set(0);
+    }
 }
 
 /// A family made by hand.
@@ -186,5 +192,31 @@ impl Family {
         family.set_field_type(self.kind);
         family.set_metric(metrics);
         family
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::plan::{Object, Report};
+
+    #[test]
+    fn receivers_are_counted_while_this_replica_leads() {
+        let (metrics, key) = (Metrics::new().unwrap(), Key::new("bots", "rosey"));
+        let object = Object {
+            kind: Kind::AlertmanagerConfig,
+            name: "rosey.ops".into(),
+            json: json!({"spec": {"receivers": [{"name": "a"}, {"name": "b"}]}}),
+        };
+        let plan = Plan {
+            objects: vec![object],
+            report: Report::default(),
+        };
+        metrics.planned(&key, Some(&plan));
+        assert!(metrics.text().unwrap().contains("\nrosey_operator_receivers 2\n"));
+        metrics.rest();
+        assert!(metrics.text().unwrap().contains("\nrosey_operator_receivers 0\n"));
     }
 }

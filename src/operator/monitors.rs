@@ -176,7 +176,7 @@ impl Feed {
         let key = Key::of(monitor);
         self.monitors.index(monitor);
         self.owned.monitor_exists(&key);
-        if before != Some(&signature(monitor)) {
+        if is_due(before, &signature(monitor)) {
             self.queue.push(&key);
         }
     }
@@ -188,7 +188,7 @@ impl Feed {
     }
 }
 
-/// What makes a monitor due when it changes: who it is, what it asks for, and whether somebody wiped its status.
+/// What can make a monitor due: who it is, what it asks for, and whether it has a status.
 type Signature = (Option<String>, Option<i64>, bool);
 
 fn signature(monitor: &RoseyMonitor) -> Signature {
@@ -199,9 +199,31 @@ fn signature(monitor: &RoseyMonitor) -> Signature {
     (monitor.metadata.uid.clone(), monitor.metadata.generation, told)
 }
 
+/// Whether a change makes a monitor due. A status that is wiped does, but none that comes: that is ours.
+fn is_due(before: Option<&Signature>, now: &Signature) -> bool {
+    before.is_none_or(|before| (&before.0, before.1) != (&now.0, now.1) || before.2 && !now.2)
+}
+
 fn key(guard: &DeserializeGuard<RoseyMonitor>) -> Key {
     Key::new(
         guard.meta().namespace.as_deref().unwrap_or_default(),
         guard.meta().name.as_deref().unwrap_or_default(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_monitor_is_due_when_it_is_new_asks_for_something_else_or_lost_its_status() {
+        let seen = |uid: &str, generation, told| (Some(uid.to_owned()), Some(generation), told);
+        let (fresh, told) = (seen("a", 1, false), seen("a", 1, true));
+        assert!(is_due(None, &fresh));
+        assert!(!is_due(Some(&fresh), &told), "our own first status");
+        assert!(!is_due(Some(&told), &told));
+        assert!(is_due(Some(&told), &fresh), "a wiped status");
+        assert!(is_due(Some(&told), &seen("a", 2, true)));
+        assert!(is_due(Some(&told), &seen("b", 1, true)));
+    }
 }

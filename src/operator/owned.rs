@@ -161,16 +161,27 @@ impl Owned {
                 let entry = inner
                     .entries
                     .get(&(*kind, Arc::clone(&key.namespace), Arc::clone(name)))?;
-                let (object, owner) = entry.present.as_ref()?;
-                let ours = owner.as_deref() == Some(uid);
-                ours.then(|| Leftover {
+                let (object, version) = match (&entry.written, &entry.present) {
+                    // The watch may be behind our own last write, or not know the object yet.
+                    (Some(written), _) if written.version >= entry.seen => (written.uid.clone(), written.version),
+                    (_, Some((object, owner))) if owner.as_deref() == Some(uid) => (object.clone(), entry.seen),
+                    _ => return None,
+                };
+                Some(Leftover {
                     kind: *kind,
                     name: Arc::clone(name),
-                    uid: object.clone(),
-                    version: entry.seen,
+                    uid: object,
+                    version,
                 })
             })
             .collect()
+    }
+
+    /// Forgets our last write of an object that has been removed since.
+    pub fn removed(&self, key: &Key, kind: Kind, name: &str) {
+        if let Some(entry) = self.lock().entries.get_mut(&id(kind, key, name)) {
+            entry.written = None;
+        }
     }
 
     /// Forgets our own writes: a new leader reads every object before it trusts it.
@@ -238,7 +249,9 @@ impl Owned {
 
     fn appeared(&self, inner: &mut Inner, kind: Kind, object: &PartialObjectMeta<DynamicObject>) {
         let Some((namespace, name)) = place(object) else { return };
-        let Some(monitor) = monitor(object).or_else(|| inner.monitor_of(kind, &namespace, &name)) else {
+        // Whose it was before an edit comes first: it is that monitor which has to mend it.
+        let known = inner.monitor_of(kind, &namespace, &name);
+        let Some(monitor) = known.or_else(|| monitor(object)) else {
             return;
         };
         let version = version(object);
@@ -314,36 +327,47 @@ impl Owned {
 }
 
 impl Inner {
+    /// What is known of an object, which belongs to `monitor` from now on.
     fn entry(&mut self, monitor: &Key, kind: Kind, name: &str) -> &mut Entry {
         let id = id(kind, monitor, name);
+        let before = self.entries.get(&id).map(|entry| entry.monitor.clone());
+        if let Some(before) = before.filter(|before| before != monitor) {
+            self.unlist(&before, &id);
+        }
         self.of
             .entry(monitor.clone())
             .or_default()
             .insert((kind, Arc::clone(&id.2)));
-        let entry = Entry {
+        let entry = self.entries.entry(id).or_insert_with(|| Entry {
             monitor: monitor.clone(),
             seen: 0,
             present: None,
             written: None,
-        };
-        self.entries.entry(id).or_insert(entry)
+        });
+        entry.monitor.clone_from(monitor);
+        entry
     }
 
     fn remove(&mut self, id: &Id) -> Option<Entry> {
         let entry = self.entries.remove(id)?;
-        if let Some(of) = self.of.get_mut(&entry.monitor) {
-            of.remove(&(id.0, Arc::clone(&id.2)));
-            if of.is_empty() {
-                self.of.remove(&entry.monitor);
-            }
-        }
+        self.unlist(&entry.monitor, id);
         Some(entry)
     }
 
-    /// The monitor of an object that has lost its label and its owner.
+    fn unlist(&mut self, monitor: &Key, id: &Id) {
+        if let Some(of) = self.of.get_mut(monitor) {
+            of.remove(&(id.0, Arc::clone(&id.2)));
+            if of.is_empty() {
+                self.of.remove(monitor);
+            }
+        }
+    }
+
+    /// The monitor of an object that is known already, whatever it says of itself by now.
     fn monitor_of(&self, kind: Kind, namespace: &Arc<str>, name: &Arc<str>) -> Option<Key> {
         self.entries
             .get(&(kind, Arc::clone(namespace), Arc::clone(name)))
+            .filter(|entry| entry.present.is_some() || entry.written.is_some())
             .map(|entry| entry.monitor.clone())
     }
 }

@@ -20,7 +20,7 @@ use super::sidecars::Sidecars;
 use crate::api::RoseyMonitor;
 use crate::api::status::condition::{INJECTED, READY, SELECTED, STALLED, VALID};
 use crate::api::status::{MonitorStatus, RefusedChannel, RuleCounts};
-use crate::cluster::client::said;
+use crate::cluster::client::{RequestError, answered, is_other_object};
 use crate::plan::{Plan, Problems};
 
 /// Why the status could not be written.
@@ -30,8 +30,8 @@ pub enum Error {
     #[error(transparent)]
     NotLeader(#[from] NotLeader),
     /// The API server refused it, or did not answer.
-    #[error("the status could not be written: {}", said(.0))]
-    Request(#[from] Box<kube::Error>),
+    #[error("the status could not be written: {0}")]
+    Request(#[from] RequestError),
 }
 
 /// What became of the objects.
@@ -247,7 +247,8 @@ impl Reports {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Writes the status of a monitor. `status.deployments` is not ours and stays.
+    /// Writes the status of a monitor and answers true, or false if the monitor is gone. `status.deployments` is not ours and
+    /// stays.
     ///
     /// # Errors
     /// The API server's, or this replica does not lead.
@@ -257,7 +258,7 @@ impl Reports {
         leadership: &Leadership,
         monitor: &RoseyMonitor,
         status: MonitorStatus,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let namespace = monitor.namespace().unwrap_or_default();
         let api: Api<PartialObjectMeta<RoseyMonitor>> = Api::namespaced(client.clone(), &namespace);
         let name = monitor.name_any();
@@ -269,10 +270,15 @@ impl Reports {
             "status": status,
         }));
         leadership.check()?;
-        let written = api
-            .patch_status(&name, &PatchParams::apply(FIELD_MANAGER).force(), &patch)
-            .await
-            .map_err(Box::new)?;
+        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        let written = match answered(api.patch_status(&name, &parameters, &patch)).await {
+            Err(RequestError::Refused(error)) if gone(&error) => return Ok(false),
+            written => written?,
+        };
+        if written.metadata.uid != monitor.metadata.uid {
+            // A successor that came meanwhile, whose uid the API server has not compared: it is due and tells its own.
+            return Ok(false);
+        }
         let version = parse_version(written.metadata.resource_version.as_deref());
         let report = Report {
             uid: monitor.uid(),
@@ -283,8 +289,12 @@ impl Reports {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(Key::of(monitor), report);
-        Ok(())
+        Ok(true)
     }
+}
+
+fn gone(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.is_not_found()) || is_other_object(error)
 }
 
 #[cfg(test)]

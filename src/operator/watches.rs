@@ -201,10 +201,9 @@ impl Watches {
         let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(self.client, &kind.api_resource());
         let stream = watcher(api, paged().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}")));
         let take = |event| {
-            let listed = matches!(event, None | Some(watcher::Event::InitDone));
-            if let Some(event) = event {
-                self.context.owned.observe(kind, event);
-            }
+            let Some(event) = event else { return };
+            let listed = matches!(event, watcher::Event::InitDone);
+            self.context.owned.observe(kind, event);
             if listed {
                 self.context.landscape.kind_served(kind);
             }

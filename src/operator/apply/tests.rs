@@ -29,14 +29,14 @@ fn monitor() -> RoseyMonitor {
     .unwrap()
 }
 
-fn planned() -> Plan {
-    let json = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "namespace": "bots"}, "data": {"a": "1"}});
+fn planned(names: &[&str]) -> Plan {
+    let object = |&name: &&str| Object {
+        kind: Kind::ConfigMap,
+        name: name.into(),
+        json: json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "bots"}, "data": {"a": "1"}}),
+    };
     Plan {
-        objects: vec![Object {
-            kind: Kind::ConfigMap,
-            name: "x".into(),
-            json,
-        }],
+        objects: names.iter().map(object).collect(),
         report: Report::default(),
     }
 }
@@ -97,8 +97,13 @@ fn overwrite(answer: (u16, Value)) -> Step {
     }
 }
 
-/// Applies the plan `times` times against an API server that expects exactly these requests.
+/// Applies the plan of `x` so many times against an API server that expects exactly these requests.
 async fn applied(steps: Vec<Step>, owned: &Owned, leads: bool, times: usize) -> Result<(), Error> {
+    applied_plans(steps, owned, leads, &vec![planned(&["x"]); times]).await
+}
+
+/// Applies one plan after the other against an API server that expects exactly these requests.
+async fn applied_plans(steps: Vec<Step>, owned: &Owned, leads: bool, plans: &[Plan]) -> Result<(), Error> {
     let (service, mut handle) = mock::pair::<Request, Response>();
     let client = Client::new(service, "default");
     let server = tokio::spawn(async move {
@@ -127,14 +132,14 @@ async fn applied(steps: Vec<Step>, owned: &Owned, leads: bool, times: usize) -> 
     });
     let (leadership, metrics) = (Leadership::fixed(leads), Metrics::new().unwrap());
     let mut result = Ok(());
-    for _ in 0..times {
+    for plan in plans {
         let applier = Applier {
             client: &client,
             leadership: &leadership,
             owned,
             metrics: &metrics,
         };
-        result = applier.apply(&monitor(), &planned(), &BTreeSet::new()).await;
+        result = applier.apply(&monitor(), plan, &BTreeSet::new()).await;
     }
     drop(client);
     server.await.unwrap();
@@ -214,4 +219,85 @@ async fn a_replica_that_does_not_lead_asks_for_nothing() {
         applied(vec![], &unknown(), false, 1).await,
         Err(Error::NotLeader(_))
     ));
+}
+
+#[tokio::test]
+async fn a_refused_object_keeps_no_other_one_from_being_created() {
+    let mut second = live("monitor-uid", &json!({"a": "1"}));
+    second["metadata"]["name"] = json!("y");
+    let created = Step {
+        asks: &["/configmaps/y"],
+        ..create((201, second))
+    };
+    let steps = vec![create(status(409, "Conflict")), read((200, foreign())), created];
+    let result = applied_plans(steps, &unknown(), true, &[planned(&["x", "y"])]).await;
+    assert!(
+        matches!(result, Err(Error::NameTaken { ref name, .. }) if name == "x"),
+        "{result:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_is_planned_no_longer_is_removed_before_any_watch_has_shown_it_and_only_once() {
+    let removed = |answer| Step {
+        method: "DELETE",
+        asks: &["/configmaps/x", "\"uid\":\"object-uid\"", "\"resourceVersion\":\"7\""],
+        lacks: &[],
+        answer,
+    };
+    let plans = [planned(&["x"]), planned(&[]), planned(&[])];
+    for answer in [
+        (200, json!({"kind": "Status", "apiVersion": "v1", "status": "Success"})),
+        status(404, "NotFound"),
+    ] {
+        let steps = vec![create((201, live("monitor-uid", &json!({"a": "1"})))), removed(answer)];
+        applied_plans(steps, &unknown(), true, &plans).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_somebody_added_is_removed_unless_the_object_was_written_since() {
+    let added = || (200, live("monitor-uid", &json!({"a": "1", "b": "2"})));
+    let clean = || (200, live("monitor-uid", &json!({"a": "1"})));
+    let swept = |answer| Step {
+        method: "PATCH",
+        asks: &[
+            "\"op\":\"add\"",
+            "\"path\":\"/metadata/resourceVersion\",\"value\":\"7\"",
+            "\"path\":\"/data\",\"value\":{\"a\":\"1\"}",
+        ],
+        lacks: &["\"op\":\"test\""],
+        answer,
+    };
+    let found = || {
+        vec![
+            create(status(409, "Conflict")),
+            read(added()),
+            overwrite(added()),
+            read(added()),
+        ]
+    };
+    let mut steps = found();
+    steps.push(swept(clean()));
+    applied(steps, &unknown(), true, 2).await.unwrap();
+
+    let mut steps = found();
+    steps.extend([swept(status(409, "Conflict")), read(clean())]);
+    applied(steps, &unknown(), true, 2).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_object_that_was_deleted_and_made_again_by_somebody_else_stays_untouched() {
+    let mut other = planned(&["x"]);
+    other.objects[0].json["data"] = json!({"a": "2"});
+    let (code, mut immutable) = status(422, "Invalid");
+    immutable["details"] =
+        json!({"causes": [{"reason": "FieldValueInvalid", "message": "immutable", "field": "metadata.uid"}]});
+    let steps = vec![
+        create((201, live("monitor-uid", &json!({"a": "1"})))),
+        overwrite((code, immutable)),
+        read((200, foreign())),
+    ];
+    let result = applied_plans(steps, &unknown(), true, &[planned(&["x"]), other]).await;
+    assert!(matches!(result, Err(Error::NameTaken { .. })), "{result:?}");
 }

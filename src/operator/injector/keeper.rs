@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Api, ObjectMeta, PostParams};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::watch_object;
@@ -16,11 +17,16 @@ use super::certificates::{CertificateError, Certificates, Due, Lives};
 use super::metrics::Metrics;
 use super::owner::{Owner, OwnerError};
 use super::{FIELD_MANAGER, changed};
+use crate::cluster::client::{RequestError, answered};
+use crate::operator::leader::{Leadership, NotLeader};
+use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
 
 /// How long the API servers get to notice a new bundle before a leaf is served that needs it.
 const SETTLING: Duration = Duration::from_secs(5);
 /// How long until a failed write is tried again, unless the Secret changes earlier.
 const RETRY: Duration = Duration::from_secs(5);
+/// Shortest time from one write to the next.
+const BETWEEN_WRITES: Duration = Duration::from_secs(1);
 /// Longest sleep; a clock that was set is noticed after it.
 const LONGEST_SLEEP: Duration = Duration::from_secs(3_600);
 
@@ -37,8 +43,14 @@ enum KeepError {
     Certificate(#[from] CertificateError),
     #[error(transparent)]
     Owner(#[from] OwnerError),
-    #[error("the API server refused: {0}")]
-    Api(#[from] kube::Error),
+    #[error(transparent)]
+    Api(#[from] RequestError),
+    #[error(transparent)]
+    NotLeader(#[from] NotLeader),
+    #[error(
+        "Secret {0} has data and no label {MANAGED_BY_LABEL}: {MANAGED_BY}, so it is somebody else's; delete it, or name another one with --webhook-secret"
+    )]
+    Foreign(String),
 }
 
 pub(super) struct Keeper {
@@ -49,6 +61,7 @@ pub(super) struct Keeper {
     pub owner: Arc<Owner>,
     pub metrics: Metrics,
     pub leader: watch::Receiver<bool>,
+    pub leadership: Leadership,
     pub published: watch::Receiver<Option<Published>>,
     pub loaded: watch::Sender<Option<Arc<Certificates>>>,
 }
@@ -68,6 +81,8 @@ impl Keeper {
                     Ok(Kept::Written(secret)) => {
                         self.take(&secret);
                         stored = Some(Some(*secret));
+                        // Whatever is due at once again is not mended by writing faster.
+                        tokio::time::sleep(BETWEEN_WRITES).await;
                         continue;
                     }
                     Ok(Kept::For(duration)) => pause = duration.min(LONGEST_SLEEP),
@@ -146,6 +161,9 @@ impl Keeper {
 
     /// Writes only over the version that was read, so that of two leaders one fails and then follows the other.
     async fn write(&self, secret: Option<&Secret>, certificates: &Certificates) -> Result<Secret, KeepError> {
+        if secret.is_some_and(is_foreign) {
+            return Err(KeepError::Foreign(self.name.clone()));
+        }
         let params = PostParams {
             field_manager: Some(FIELD_MANAGER.into()),
             ..PostParams::default()
@@ -159,15 +177,34 @@ impl Keeper {
             ..Secret::default()
         });
         let labels = next.metadata.labels.get_or_insert_default();
-        labels.insert("app.kubernetes.io/managed-by".into(), "rosey-operator".into());
-        next.metadata.owner_references = self.owner.reference().await?.map(|owner| vec![owner]);
+        labels.insert(MANAGED_BY_LABEL.into(), MANAGED_BY.into());
+        if let Some(owner) = self.owner.reference().await? {
+            adopt(next.metadata.owner_references.get_or_insert_default(), owner);
+        }
         next.metadata.managed_fields = None;
         next.data = Some(certificates.data());
+        self.leadership.check()?;
         Ok(match secret {
-            Some(_) => self.secrets.replace(&self.name, &params, &next).await?,
-            None => self.secrets.create(&params, &next).await?,
+            Some(_) => answered(self.secrets.replace(&self.name, &params, &next)).await?,
+            None => answered(self.secrets.create(&params, &next)).await?,
         })
     }
+}
+
+/// Whether a Secret holds what somebody else has put there.
+fn is_foreign(secret: &Secret) -> bool {
+    let label = secret
+        .metadata
+        .labels
+        .as_ref()
+        .and_then(|labels| labels.get(MANAGED_BY_LABEL));
+    secret.data.as_ref().is_some_and(|data| !data.is_empty()) && label.map(String::as_str) != Some(MANAGED_BY)
+}
+
+/// Adds an owner, in place of an earlier one of the same name.
+fn adopt(owners: &mut Vec<OwnerReference>, owner: OwnerReference) {
+    owners.retain(|other| (&other.kind, &other.name) != (&owner.kind, &owner.name));
+    owners.push(owner);
 }
 
 enum Kept {
@@ -214,6 +251,11 @@ fn now() -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::ByteString;
+    use kube::Client;
+    use kube::client::Body;
+    use serde_json::json;
+
     use super::*;
 
     const DAY: i64 = 86_400;
@@ -242,6 +284,85 @@ mod tests {
             Some(published),
         )
         .unwrap()
+    }
+
+    #[test]
+    fn a_secret_with_data_of_somebody_else_is_left_alone() {
+        let secret = |data: &[&str], label: Option<&str>| Secret {
+            metadata: ObjectMeta {
+                labels: label.map(|label| [(MANAGED_BY_LABEL.to_owned(), label.to_owned())].into()),
+                ..ObjectMeta::default()
+            },
+            data: Some(
+                data.iter()
+                    .map(|&key| (key.to_owned(), ByteString::default()))
+                    .collect(),
+            ),
+            ..Secret::default()
+        };
+        assert!(is_foreign(&secret(&["password"], None)));
+        assert!(is_foreign(&secret(&["tls.crt"], Some("Helm"))));
+        assert!(
+            !is_foreign(&secret(&["tls.crt"], Some(MANAGED_BY))),
+            "ours, spoilt or not"
+        );
+        assert!(!is_foreign(&secret(&[], None)), "nothing is lost");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_written_over_a_foreign_secret_nor_by_a_replica_that_does_not_lead() {
+        let (service, mut handle) = tower_test::mock::pair::<axum::http::Request<Body>, axum::http::Response<Body>>();
+        let client = Client::new(service, "rosey-system");
+        let server = tokio::spawn(async move {
+            let mut asked = Vec::new();
+            while let Some((request, send)) = handle.next_request().await {
+                asked.push(format!("{} {}", request.method(), request.uri().path()));
+                let status = json!({"status": "Failure", "code": 404, "reason": "NotFound", "message": "none"});
+                let answer = axum::http::Response::builder().status(404);
+                send.send_response(answer.body(Body::from(status.to_string().into_bytes())).unwrap());
+            }
+            asked
+        });
+        let keeper = Keeper {
+            secrets: Api::default_namespaced(client.clone()),
+            name: "webhook".into(),
+            names: names(),
+            lives: Lives::default(),
+            owner: Arc::new(Owner::new(client, "role".into())),
+            metrics: Metrics::new(&prometheus::Registry::new()).unwrap(),
+            leader: watch::channel(true).1,
+            leadership: Leadership::fixed(false),
+            published: watch::channel(None).1,
+            loaded: watch::channel(None).0,
+        };
+        let foreign = Secret {
+            data: Some([("password".to_owned(), ByteString::default())].into()),
+            ..Secret::default()
+        };
+        let result = keeper.write(Some(&foreign), &fresh()).await;
+        assert!(matches!(result, Err(KeepError::Foreign(_))), "{result:?}");
+        let result = keeper.write(None, &fresh()).await;
+        assert!(matches!(result, Err(KeepError::NotLeader(_))), "{result:?}");
+        drop(keeper);
+        let role = "GET /apis/rbac.authorization.k8s.io/v1/clusterroles/role";
+        assert_eq!(server.await.unwrap(), [role]);
+    }
+
+    #[test]
+    fn other_owners_stay_and_an_earlier_one_of_our_name_goes() {
+        let owner = |kind: &str, name: &str, uid: &str| OwnerReference {
+            kind: kind.into(),
+            name: name.into(),
+            uid: uid.into(),
+            ..OwnerReference::default()
+        };
+        let mut owners = vec![
+            owner("ClusterRole", "rosey-operator", "old"),
+            owner("Application", "chat", "a"),
+        ];
+        adopt(&mut owners, owner("ClusterRole", "rosey-operator", "new"));
+        let uids: Vec<_> = owners.iter().map(|owner| owner.uid.as_str()).collect();
+        assert_eq!(uids, ["a", "new"]);
     }
 
     #[test]

@@ -7,12 +7,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Api, Client};
 use tracing::info;
 
+use crate::cluster::client::{RequestError, answered};
+
 #[derive(Debug, thiserror::Error)]
 pub(super) enum OwnerError {
     #[error("ClusterRole {0} is gone; nothing is made until it is back")]
     Gone(String),
     #[error("the ClusterRole that owns what the injector makes can't be read: {0}")]
-    Api(#[from] kube::Error),
+    Api(#[from] RequestError),
 }
 
 pub(super) struct Owner {
@@ -39,7 +41,7 @@ impl Owner {
     /// The API server can't be asked, or the `ClusterRole` was there once and is gone: the chart is being uninstalled, and
     /// what is made now would stay behind.
     pub async fn reference(&self) -> Result<Option<OwnerReference>, OwnerError> {
-        let role = self.roles.get_metadata_opt(&self.name).await?;
+        let role = answered(self.roles.get_metadata_opt(&self.name)).await?;
         let uid = role
             .map(|role| role.metadata)
             .filter(|meta| meta.deletion_timestamp.is_none())

@@ -29,6 +29,8 @@ use super::keeper::Published;
 use super::owner::{Owner, OwnerError};
 use super::{Endpoint, FIELD_MANAGER, INJECT_PATH, VALIDATE_PATH, changed};
 use crate::api::{GROUP, INJECTED_ANNOTATION, RoseyMonitor};
+use crate::cluster::client::{RequestError, answered};
+use crate::operator::leader::{Leadership, NotLeader};
 use crate::sidecar::CONTAINER;
 
 /// Name of the `MutatingWebhookConfiguration`.
@@ -51,7 +53,9 @@ const REVIEW: Duration = Duration::from_secs(600);
 #[derive(Debug, thiserror::Error)]
 enum RegistrationError {
     #[error("{name} can't be written: {source}")]
-    Api { name: &'static str, source: kube::Error },
+    Api { name: &'static str, source: RequestError },
+    #[error(transparent)]
+    NotLeader(#[from] NotLeader),
     #[error(transparent)]
     Owner(#[from] OwnerError),
     #[error("{0} keeps webhooks that are not ours")]
@@ -69,6 +73,7 @@ pub(super) struct Registrar {
     pub excluded: BTreeSet<String>,
     pub owner: Arc<Owner>,
     pub leader: watch::Receiver<bool>,
+    pub leadership: Leadership,
     pub namespaces: watch::Receiver<BTreeSet<String>>,
     pub monitors: Store<RoseyMonitor>,
     pub loaded: watch::Receiver<Option<Arc<Certificates>>>,
@@ -162,7 +167,7 @@ impl Registrar {
         let failed = |source| RegistrationError::Api { name, source };
         let kind = ApiResource::erase::<K>(&());
         let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &kind);
-        let live = api.get_opt(name).await.map_err(failed)?;
+        let live = answered(api.get_opt(name)).await.map_err(failed)?;
         let webhooks = webhooks(live.as_ref())?;
         match live {
             None if webhooks == json!([]) => return Ok(()),
@@ -171,10 +176,9 @@ impl Registrar {
             _ => {}
         }
         let body = body(&kind, name, &webhooks, owner);
-        let applied = api
-            .patch(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&body))
-            .await;
-        let applied = applied.map_err(failed)?;
+        let (params, patch) = (PatchParams::apply(FIELD_MANAGER).force(), Patch::Apply(&body));
+        self.leadership.check()?;
+        let applied = answered(api.patch(name, &params, &patch)).await.map_err(failed)?;
         info!(registration = name, "registered the webhooks");
         if stands(&applied, &webhooks, owner) {
             return Ok(());
@@ -184,10 +188,9 @@ impl Registrar {
             field_manager: Some(FIELD_MANAGER.into()),
             ..PatchParams::default()
         };
-        let replaced = api
-            .patch(name, &params, &Patch::Merge(json!({ "webhooks": webhooks })))
-            .await
-            .map_err(failed)?;
+        let patch = Patch::Merge(json!({ "webhooks": webhooks }));
+        self.leadership.check()?;
+        let replaced = answered(api.patch(name, &params, &patch)).await.map_err(failed)?;
         if stands(&replaced, &webhooks, owner) {
             Ok(())
         } else {

@@ -57,9 +57,14 @@ fn the_certificate_carries_the_names_that_the_api_server_calls() {
     for (url, name) in [
         ("https://127.0.0.1:9443", "127.0.0.1"),
         ("https://[::1]:9443/", "::1"),
+        ("https://[0:0:0:0:0:0:0:1]:9443", "::1"),
+        ("https://[FD00:0::00A0]:9443", "fd00::a0"),
         ("https://hooks.example.org", "hooks.example.org"),
     ] {
-        assert_eq!(Endpoint::Url(url.into()).names().unwrap(), [name], "{url}");
+        let names = Endpoint::Url(url.into()).names().unwrap();
+        assert_eq!(names, [name], "{url}");
+        let made = Certificates::issue(&names, Lives::default(), 1_800_000_000, None).unwrap();
+        assert_eq!(made.due(&names, 1_800_000_000), certificates::Due::Nothing, "{url}");
     }
     for url in [
         "http://127.0.0.1:9443",

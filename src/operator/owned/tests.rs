@@ -125,6 +125,41 @@ fn leftovers_are_those_of_this_monitor_that_are_not_planned() {
 }
 
 #[test]
+fn what_we_wrote_is_a_leftover_before_the_watch_has_shown_it() {
+    let world = World::new();
+    let leftovers = || world.owned.leftovers(&world.key, "m", &BTreeSet::new());
+    let versions = || leftovers().iter().map(|leftover| leftover.version).collect::<Vec<_>>();
+    world.wrote(5);
+    assert_eq!(versions(), [5]);
+    world.hears(Event::Apply(object(5, "m")));
+    world.wrote(6);
+    assert_eq!(versions(), [6], "the watch is behind our own write");
+    world.hears(Event::Apply(object(9, "m")));
+    assert_eq!(versions(), [9]);
+}
+
+#[test]
+fn what_was_removed_before_the_watch_has_shown_it_is_no_leftover() {
+    let world = World::new();
+    world.wrote(5);
+    world.owned.removed(&world.key, Kind::ConfigMap, "rosey-exporter");
+    assert_eq!(world.owned.leftovers(&world.key, "m", &BTreeSet::new()), []);
+    assert_eq!(world.standing(), Standing::Unseen);
+}
+
+#[test]
+fn an_edit_that_gives_an_object_to_another_monitor_makes_its_own_monitor_due() {
+    let mut world = World::new();
+    world.wrote(5);
+    let mut edited = object(6, "m");
+    edited.metadata.labels = Some([(MONITOR_LABEL.to_owned(), "other".to_owned())].into());
+    edited.metadata.owner_references = None;
+    world.hears(Event::Apply(edited));
+    assert_eq!(world.due.try_recv().unwrap(), world.key);
+    assert_eq!(world.due(), 0);
+}
+
+#[test]
 fn a_namespace_is_configured_while_a_monitor_and_its_config_map_are_there() {
     let world = World::new();
     let configured = world.owned.configured();
