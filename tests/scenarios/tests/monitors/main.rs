@@ -295,6 +295,12 @@ async fn consumed(lab: &Lab, monitors: usize) -> Result<()> {
     })
     .await?;
 
+    rules_are_accepted(lab, monitors).await?;
+    routes_are_accepted(lab).await
+}
+
+/// promtool accepts every rule file that prometheus-operator made, one a monitor.
+async fn rules_are_accepted(lab: &Lab, monitors: usize) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let maps: Value = serde_json::from_str(
         &lab.kubectl(&[
@@ -334,7 +340,12 @@ async fn consumed(lab: &Lab, monitors: usize) -> Result<()> {
         "promtool: {}",
         String::from_utf8_lossy(&rules.stderr)
     );
+    Ok(())
+}
 
+/// amtool accepts the configuration that prometheus-operator made.
+async fn routes_are_accepted(lab: &Lab) -> Result<()> {
+    let folder = tempfile::tempdir()?;
     let config = folder.path().join("alertmanager.yaml.gz");
     let secret = lab
         .kubectl(&[

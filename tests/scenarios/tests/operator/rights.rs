@@ -8,7 +8,7 @@ use lab::Request;
 use lab::rosey::{OPERATOR, OPERATOR_NAMESPACE};
 use serde_json::{Value, json};
 
-use crate::pods::injected_namespace;
+use crate::pods::{injected_namespace, namespaces_are_injected};
 use crate::stage::{BOTS, CONFIG_MAP, MONITOR, POD_MONITOR, ROUTES, RULE, SOON, Stage, says, stage};
 
 /// Verb, group and resource.
@@ -95,6 +95,52 @@ async fn an_event(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
+/// Pods of each kind of workload that a quota refuses: whose exporter it is, the workload's template says.
+async fn refused_pods(stage: &Stage) -> Result<()> {
+    const REFUSED: &str = "refused";
+    stage.namespace(REFUSED).await?;
+    stage.watch_bot(REFUSED, "rosey", |_| {}).await?;
+    stage.ready(REFUSED, "rosey").await?;
+    namespaces_are_injected(stage, &[REFUSED]).await?;
+    let quota = json!({
+        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "cpu", "namespace": REFUSED},
+        "spec": {"hard": {"limits.cpu": "1"}},
+    });
+    stage.apply(&quota.to_string()).await?;
+    let counted = |quota: &DynamicObject| !quota.data["status"]["hard"].is_null();
+    stage
+        .until_object(SOON, "v1/ResourceQuota", REFUSED, "cpu", counted)
+        .await?;
+    for (api_version, kind) in [
+        ("apps/v1", "Deployment"),
+        ("apps/v1", "StatefulSet"),
+        ("apps/v1", "DaemonSet"),
+        ("batch/v1", "Job"),
+    ] {
+        let name = kind.to_lowercase();
+        let labels = json!({"app": name});
+        stage
+            .watch_bot(REFUSED, &name, |monitor| {
+                monitor["spec"]["selector"] = json!({"matchLabels": labels})
+            })
+            .await?;
+        stage.ready(REFUSED, &name).await?;
+        // Alone the bot fits; an exporter without a limit does not.
+        let bot = json!({"name": "bot", "image": "pause", "resources": {"limits": {"cpu": "100m"}}});
+        let mut spec = json!({"template": {"metadata": {"labels": labels}, "spec": {"containers": [bot]}}});
+        if kind == "Job" {
+            spec["template"]["spec"]["restartPolicy"] = json!("Never");
+        } else {
+            spec["selector"] = json!({"matchLabels": labels});
+        }
+        let workload = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": name, "namespace": REFUSED}, "spec": spec});
+        stage.apply(&workload.to_string()).await?;
+        let refused = |monitor: &DynamicObject| says(monitor, "Injected", "False", "PodsRefused");
+        stage.status(REFUSED, &name, "PodsRefused", refused).await?;
+    }
+    Ok(())
+}
+
 /// Everything that an operator ever does.
 async fn everything(stage: &Stage) -> Result<()> {
     let operator = stage.operator("operator", &[]).await?;
@@ -135,6 +181,7 @@ async fn everything(stage: &Stage) -> Result<()> {
     }
 
     an_event(stage).await?;
+    refused_pods(stage).await?;
 
     // Somebody spoils what the webhooks live from.
     let spoiled = json!({"data": {"tls.crt": "c3BvaWxlZA==", "ca.crt": null}});
