@@ -121,7 +121,7 @@ async fn refused_pods(stage: &Stage) -> Result<()> {
         let labels = json!({"app": name});
         stage
             .watch_bot(REFUSED, &name, |monitor| {
-                monitor["spec"]["selector"] = json!({"matchLabels": labels})
+                monitor["spec"]["selector"] = json!({"matchLabels": labels});
             })
             .await?;
         stage.ready(REFUSED, &name).await?;
