@@ -5,6 +5,7 @@
 
 pub mod alerts;
 pub mod exporter;
+pub mod forms;
 pub mod monitor;
 pub mod notifications;
 pub mod quantities;

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::forms::PROMETHEUS_NAME;
 use super::quantities::{Duration, Threshold};
 use kube::KubeSchema;
 
@@ -63,7 +64,7 @@ pub enum Pack {
     .message(Message::Expression("'alert ' + self.alert + ' has enabled: false and levels; remove one of them'".into())))]
 pub struct Override {
     /// Name of the alert. Example: `HighMemoryUsage`.
-    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[a-zA-Z_][a-zA-Z0-9_]*$"))]
+    #[schemars(length(min = 1, max = 64), regex(pattern = PROMETHEUS_NAME))]
     pub alert: String,
 
     /// `false` drops the alert; `true` keeps it where the environment would leave it out.

@@ -8,11 +8,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::CustomResourceExt;
 
 use super::RoseyMonitor;
-
-/// What the API server takes for an amount of CPU or memory.
-pub(super) const QUANTITY: &str = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$";
-/// What the API server takes for the value of a label.
-pub(super) const LABEL_VALUE: &str = r"^([a-zA-Z0-9]([-a-zA-Z0-9_.]*[a-zA-Z0-9])?)?$";
+use super::forms::{LABEL_VALUE, QUANTITY};
 
 /// The custom resource definition as it is installed.
 #[must_use]

@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::ResourceRequirements;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::forms::{DNS_LABEL, FOLDER};
 use super::quantities::Duration;
 
 /// The sidecar that reads the bot.
@@ -51,11 +52,11 @@ impl Default for Exporter {
 #[serde(rename_all = "camelCase")]
 pub struct Disk {
     /// Name of a volume in the pod. Example: `data`.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = DNS_LABEL))]
     pub volume: String,
     /// Folder in the volume, without `..`. Default: the volume itself.
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    #[schemars(length(max = 256), regex(pattern = r"^([^/\s][^\s]*)?$"))]
+    #[schemars(length(max = 256), regex(pattern = FOLDER))]
     pub path: String,
 }
 
@@ -64,11 +65,11 @@ pub struct Disk {
 #[serde(rename_all = "camelCase")]
 pub struct Backups {
     /// Name of a volume in the pod. Example: `backups`.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = DNS_LABEL))]
     pub volume: String,
     /// Folder in the volume, without `..`. Default: the volume itself. Example: `prod`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    #[schemars(length(max = 256), regex(pattern = r"^([^/\s][^\s]*)?$"))]
+    #[schemars(length(max = 256), regex(pattern = FOLDER))]
     pub path: String,
     /// Which names are backups: `*` stands for any characters, `?` for one. Default: `backup_*`.
     #[serde(default = "pattern")]

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use super::alerts::Alerts;
 use super::exporter::{Exporter, Scrape};
+use super::forms::{LABEL_VALUE, SOME_LABEL_VALUE, URL_PATH};
 use super::notifications::Notifications;
 use super::quantities::Duration;
 use super::status::MonitorStatus;
@@ -42,7 +43,7 @@ pub struct RoseyMonitorSpec {
     /// `prod` and `production`.
     #[schemars(
         length(min = 1, max = 40),
-        regex(pattern = r"^[a-zA-Z0-9]([-a-zA-Z0-9_.]*[a-zA-Z0-9])?$")
+        regex(pattern = SOME_LABEL_VALUE)
     )]
     pub environment: String,
 
@@ -86,9 +87,7 @@ pub struct RoseyMonitorSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 #[schemars(inline)]
-pub struct LabelValue(
-    #[schemars(length(max = 63), regex(pattern = r"^([a-zA-Z0-9]([-a-zA-Z0-9_.]*[a-zA-Z0-9])?)?$"))] pub String,
-);
+pub struct LabelValue(#[schemars(length(max = 63), regex(pattern = LABEL_VALUE))] pub String);
 
 /// Where the bot answers. Each part is optional; what is absent is not read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -112,7 +111,7 @@ pub struct Health {
     pub port: i32,
     /// Path of the document. Default: `/api/health`.
     #[serde(default = "health_path")]
-    #[schemars(length(max = 256), regex(pattern = r"^/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*$"))]
+    #[schemars(length(max = 256), regex(pattern = URL_PATH))]
     pub path: String,
     /// How long the bot may take to answer, at most 1m; after that it counts as down. Default: 2s.
     #[serde(default = "two_seconds")]
@@ -128,7 +127,7 @@ pub struct BotMetrics {
     pub port: i32,
     /// Path. Default: `/metrics`.
     #[serde(default = "metrics_path")]
-    #[schemars(length(max = 256), regex(pattern = r"^/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*$"))]
+    #[schemars(length(max = 256), regex(pattern = URL_PATH))]
     pub path: String,
 }
 

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::alerts::Severity;
+use super::forms::{DNS_LABEL, EMAIL_ADDRESS, OBJECT_NAME, PROMETHEUS_NAME};
 use super::quantities::Duration;
 
 /// Whom the alerts tell.
@@ -15,7 +16,7 @@ pub struct Notifications {
     #[serde(default = "group_by")]
     #[schemars(
         length(max = 16),
-        inner(length(min = 1, max = 64), regex(pattern = r"^[a-zA-Z_][a-zA-Z0-9_]*$"))
+        inner(length(min = 1, max = 64), regex(pattern = PROMETHEUS_NAME))
     )]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub group_by: Vec<String>,
@@ -57,7 +58,7 @@ pub struct Notifications {
     .message(Message::Expression("'channel ' + self.name + ' must have exactly one of discord, slack, email, webhook'".into())))]
 pub struct Channel {
     /// Name by which routes refer to it. Example: `ops-discord`.
-    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 40), regex(pattern = DNS_LABEL))]
     pub name: String,
     /// A Discord channel, through a webhook.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -110,11 +111,11 @@ pub struct Email {
     /// Recipients. Example: `[oncall@example.org]`.
     #[schemars(
         length(min = 1, max = 16),
-        inner(length(max = 254), regex(pattern = r"^[^\s@,;:<>]+@[^\s@,;:<>]+$"))
+        inner(length(max = 254), regex(pattern = EMAIL_ADDRESS))
     )]
     pub to: Vec<String>,
     /// Sender. Example: `alerts@example.org`.
-    #[schemars(length(max = 254), regex(pattern = r"^[^\s@,;:<>]+@[^\s@,;:<>]+$"))]
+    #[schemars(length(max = 254), regex(pattern = EMAIL_ADDRESS))]
     pub from: String,
     /// SMTP server and port. Example: `smtp.example.org:587`.
     #[schemars(
@@ -147,7 +148,7 @@ pub struct Webhook {
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyRef {
     /// Name of the Secret.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
     pub name: String,
     /// Key in the Secret.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
@@ -159,7 +160,7 @@ pub struct SecretKeyRef {
 #[serde(rename_all = "camelCase")]
 pub struct Route {
     /// Name of the route. Example: `critical`.
-    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 40), regex(pattern = DNS_LABEL))]
     pub name: String,
     /// Severities that take this route. Default: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -170,7 +171,7 @@ pub struct Route {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 16),
-        inner(length(min = 1, max = 64), regex(pattern = r"^[a-zA-Z_][a-zA-Z0-9_]*$"))
+        inner(length(min = 1, max = 64), regex(pattern = PROMETHEUS_NAME))
     )]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub alerts: Vec<String>,
@@ -198,12 +199,12 @@ pub struct Route {
 #[serde(rename_all = "camelCase")]
 pub struct Inhibition {
     /// The alert that silences. Example: `BotDown`.
-    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[a-zA-Z_][a-zA-Z0-9_]*$"))]
+    #[schemars(length(min = 1, max = 64), regex(pattern = PROMETHEUS_NAME))]
     pub source: String,
     /// The alerts that are silenced. Example: `[HighResponseTime]`.
     #[schemars(
         length(min = 1, max = 16),
-        inner(length(min = 1, max = 64), regex(pattern = r"^[a-zA-Z_][a-zA-Z0-9_]*$"))
+        inner(length(min = 1, max = 64), regex(pattern = PROMETHEUS_NAME))
     )]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub targets: Vec<String>,

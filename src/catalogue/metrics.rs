@@ -3,6 +3,8 @@
 //! The names that start with `rosey_bot_`, `rosey_deployment_`, `rosey_rollback_`, `rosey_disk_` and `rosey_backup_` are
 //! older than this project and stay as they are, even where the Prometheus conventions would name them otherwise.
 
+use std::time::Duration;
+
 /// How a series behaves, in the words of the exposition format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -74,6 +76,9 @@ pub const DEPLOYMENT_STATUSES: [&str; 2] = ["success", "failed"];
 
 /// Upper bounds, in seconds, of the buckets of both duration histograms.
 pub const DURATION_BUCKETS: [f64; 9] = [5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0];
+
+/// The longest deployment or rollback that can be recorded; more is a mistake, milliseconds for seconds perhaps.
+pub const LONGEST_DEPLOYMENT: Duration = Duration::from_secs(10 * 86_400);
 
 #[cfg(test)]
 mod tests {

@@ -13,14 +13,12 @@ use super::cluster::{Cluster, api_error};
 use super::{Error, Verdict, print};
 use crate::api::RoseyMonitor;
 use crate::api::status::{Deployments, Durations};
-use crate::catalogue::metrics::DURATION_BUCKETS;
+use crate::catalogue::metrics::{DURATION_BUCKETS, LONGEST_DEPLOYMENT};
 
 const FIELD_MANAGER: &str = "kubectl-rosey";
 const RIGHT: &str = "patch roseymonitors/status in this namespace";
 /// Pipelines that end at the same moment write one after the other.
 const ATTEMPTS: u32 = 12;
-/// Longer than anything that is still called a deployment: ten days.
-const LONGEST: SignedDuration = SignedDuration::from_hours(240);
 
 /// Record a deployment or a rollback of a bot on its monitor.
 ///
@@ -85,8 +83,11 @@ fn duration(text: &str) -> Result<SignedDuration, String> {
         .unwrap_or(text)
         .parse()
         .map_err(|_| "write seconds, or hours, minutes and seconds such as 42s, 2m30s or 1.5s".to_owned())?;
-    if length.is_negative() || length > LONGEST {
-        return Err("must be from 0s to 240h".into());
+    if length.is_negative() || length.unsigned_abs() > LONGEST_DEPLOYMENT {
+        return Err(format!(
+            "must be from 0s to {} hours",
+            LONGEST_DEPLOYMENT.as_secs() / 3600
+        ));
     }
     Ok(length)
 }

@@ -6,11 +6,13 @@ mod deliver;
 mod message;
 mod target;
 
+use clap::builder::PossibleValue;
 use clap::{ArgGroup, Args, ValueEnum};
 use futures::future::join_all;
 
 use super::cluster::Cluster;
 use super::{Error, Verdict, print};
+use crate::api::alerts::Severity;
 use deliver::Sender;
 use message::Message;
 use target::Named;
@@ -63,11 +65,14 @@ pub(super) struct SendAlert {
     cluster: Cluster,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Severity {
-    Critical,
-    Warning,
-    Info,
+impl ValueEnum for Severity {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Critical, Self::Warning, Self::Info]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.as_str()))
+    }
 }
 
 /// The kinds of channels that a message can go to.

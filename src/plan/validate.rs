@@ -11,6 +11,7 @@ mod notifications;
 pub use alerts::{ResolvedAlert, ResolvedLevel};
 
 use super::{Platform, Problem, Problems};
+use crate::api::forms::is_dns_label;
 use crate::api::status::Skipped;
 use crate::api::{Duration, MAX_NAME, RoseyMonitor, RoseyMonitorSpec};
 
@@ -86,13 +87,13 @@ pub fn validate<'a>(monitor: &'a RoseyMonitor, platform: &Platform) -> Result<Va
     let namespace = monitor.metadata.namespace.as_deref().unwrap_or("default");
     let spec = &monitor.spec;
 
-    if name.len() > MAX_NAME || !labels::is_dns_label(name) {
+    if !is_dns_label(name, MAX_NAME) {
         found.problem(
             "metadata.name",
             format!("{name:?} must be a DNS label (a-z, 0-9, -) of at most {MAX_NAME} characters: it becomes a label value and a prefix of names"),
         );
     }
-    if !labels::is_dns_label(namespace) {
+    if !is_dns_label(namespace, 63) {
         found.problem(
             "metadata.namespace",
             format!("{namespace:?} is not a namespace; write a DNS label (a-z, 0-9, -)"),

@@ -5,7 +5,7 @@ use std::fmt;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
 use serde_json::Value;
 
-use crate::api::definition::{LABEL_VALUE, QUANTITY};
+use crate::api::forms::in_words;
 
 /// A value as a message shows it: as JSON, and not longer than a line takes.
 pub(super) struct Shown<'a>(pub &'a Value);
@@ -78,25 +78,6 @@ pub(super) fn misspelt(text: &str, schema: &JSONSchemaProps) -> Option<String> {
     }
 }
 
-/// The patterns that people meet most, said in words.
-fn in_words(pattern: &str) -> Option<&'static str> {
-    Some(match pattern {
-        "^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$" => {
-            "a duration; write hours, minutes and seconds such as 30s, 5m or 1h30m"
-        }
-        "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$" => "a DNS label; write small letters, digits and inner hyphens",
-        "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$" => {
-            "the name of an object; write small letters, digits, inner hyphens and dots"
-        }
-        "^[a-zA-Z_][a-zA-Z0-9_]*$" => "a name; write letters, digits and underscores, no digit first",
-        r"^[^\s@,;:<>]+@[^\s@,;:<>]+$" => "a plain e-mail address; write one such as oncall@example.org",
-        r"^/[^\s?#]*$" => "a path; it starts with / and has no query, such as /api/health",
-        LABEL_VALUE => "the value of a label; write letters, digits and inner hyphens, underscores and dots",
-        QUANTITY => "a Kubernetes quantity; write one such as 5m, 32Mi or 1",
-        _ => return None,
-    })
-}
-
 /// The example that a field's description gives.
 pub(super) fn example(schema: &JSONSchemaProps) -> String {
     let description = schema.description.as_deref().unwrap_or_default();
@@ -113,23 +94,6 @@ pub(super) fn example(schema: &JSONSchemaProps) -> String {
 pub(super) fn matches(pattern: &str, text: &str) -> bool {
     let compiled = regex::bytes::RegexBuilder::new(pattern).unicode(false).build();
     compiled.is_ok_and(|pattern| pattern.is_match(text.as_bytes()))
-}
-
-pub(super) fn is_dns_label(name: &str, most: usize) -> bool {
-    name.len() <= most && matches("^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", name)
-}
-
-pub(super) fn is_qualified_name(key: &str, any_case: bool) -> bool {
-    let key = if any_case {
-        key.to_ascii_lowercase()
-    } else {
-        key.to_owned()
-    };
-    let (prefix, name) = key
-        .split_once('/')
-        .map_or((None, key.as_str()), |(prefix, name)| (Some(prefix), name));
-    let subdomain = |prefix: &str| prefix.len() <= 253 && prefix.split('.').all(|label| is_dns_label(label, 253));
-    prefix.is_none_or(subdomain) && name.len() <= 63 && matches("^[a-zA-Z0-9]([-a-zA-Z0-9_.]*[a-zA-Z0-9])?$", name)
 }
 
 pub(super) fn exceeds(count: usize, most: i64) -> bool {

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
 use serde_json::{Map, Value};
 
-use super::text::{Shown, example, exceeds, is_dns_label, is_qualified_name, list, matches, misspelt, mistyped};
+use super::text::{Shown, example, exceeds, list, misspelt, mistyped};
 use super::{Violation, below, items, property};
 use crate::api::MAX_NAME;
-use crate::api::definition::LABEL_VALUE;
+use crate::api::forms::{is_dns_label, is_label_key, is_label_value};
 
 /// Violations as they are found.
 #[derive(Default)]
@@ -220,7 +220,12 @@ impl Violations {
     }
 
     fn entry(&mut self, kind: &str, key: &str, value: &Value, path: &str) {
-        if !is_qualified_name(key, kind == "annotations") {
+        // The keys of annotations may have capitals in their domain too (ValidateAnnotations in apimachinery).
+        let fits = match kind {
+            "annotations" => is_label_key(&key.to_ascii_lowercase()),
+            _ => is_label_key(key),
+        };
+        if !fits {
             self.add(
                 path,
                 format!(
@@ -230,7 +235,7 @@ impl Violations {
             );
         }
         match value {
-            Value::String(text) if kind == "labels" && (text.len() > 63 || !matches(LABEL_VALUE, text)) => self.add(
+            Value::String(text) if kind == "labels" && (!is_label_value(text)) => self.add(
                 path,
                 format!(
                     "{} is not the value of a label; write at most 63 letters, digits, -, _ and .",

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::Severity;
+use crate::api::alerts::Severity;
 
 const FOOTER: &str = "Rosey Bot Monitoring";
 
@@ -15,45 +15,25 @@ pub(super) struct Message {
     time: Timestamp,
 }
 
-impl Severity {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Critical => "critical",
-            Self::Warning => "warning",
-            Self::Info => "info",
-        }
-    }
+/// How a severity looks in chat.
+struct Look {
+    colour: u32,
+    emoji: &'static str,
+    slack_emoji: &'static str,
+    slack_colour: &'static str,
+}
 
-    fn colour(self) -> u32 {
-        match self {
-            Self::Critical => 0xFF_00_00,
-            Self::Warning => 0xFF_A5_00,
-            Self::Info => 0x00_99_FF,
-        }
-    }
-
-    fn emoji(self) -> &'static str {
-        match self {
-            Self::Critical => "🚨",
-            Self::Warning => "⚠️",
-            Self::Info => "ℹ️",
-        }
-    }
-
-    fn slack_emoji(self) -> &'static str {
-        match self {
-            Self::Critical => ":rotating_light:",
-            Self::Warning => ":warning:",
-            Self::Info => ":information_source:",
-        }
-    }
-
-    fn slack_colour(self) -> &'static str {
-        match self {
-            Self::Critical => "danger",
-            Self::Warning => "warning",
-            Self::Info => "good",
-        }
+fn look(severity: Severity) -> Look {
+    let (colour, emoji, slack_emoji, slack_colour) = match severity {
+        Severity::Critical => (0xFF_00_00, "🚨", ":rotating_light:", "danger"),
+        Severity::Warning => (0xFF_A5_00, "⚠️", ":warning:", "warning"),
+        Severity::Info => (0x00_99_FF, "ℹ️", ":information_source:", "good"),
+    };
+    Look {
+        colour,
+        emoji,
+        slack_emoji,
+        slack_colour,
     }
 }
 
@@ -84,9 +64,9 @@ impl Message {
         json!({
             "allowed_mentions": {"parse": []},
             "embeds": [{
-                "title": cut(&format!("{} {}", self.severity.emoji(), self.title), 256),
+                "title": cut(&format!("{} {}", look(self.severity).emoji, self.title), 256),
                 "description": cut(&self.body, 4096),
-                "color": self.severity.colour(),
+                "color": look(self.severity).colour,
                 "fields": [
                     {"name": "Severity", "value": self.severity(), "inline": true},
                     {"name": "Time", "value": self.time(), "inline": true},
@@ -99,9 +79,9 @@ impl Message {
     /// For an incoming webhook of Slack.
     pub(super) fn slack(&self) -> Value {
         json!({
-            "text": format!("{} *{}*", self.severity.slack_emoji(), slack_text(&cut(&self.title, 256))),
+            "text": format!("{} *{}*", look(self.severity).slack_emoji, slack_text(&cut(&self.title, 256))),
             "attachments": [{
-                "color": self.severity.slack_colour(),
+                "color": look(self.severity).slack_colour,
                 "fields": [
                     {"title": "Message", "value": slack_text(&cut(&self.body, 3000)), "short": false},
                     {"title": "Severity", "value": self.severity(), "short": true},

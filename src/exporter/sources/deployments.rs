@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use crate::catalogue::metrics::{
     DEPLOYMENT_DURATION_SECONDS, DEPLOYMENT_LAST_FAILURE_TIMESTAMP, DEPLOYMENT_LAST_SUCCESS_TIMESTAMP,
-    DEPLOYMENT_STATUSES, DEPLOYMENT_TOTAL, DURATION_BUCKETS, Metric, ROLLBACK_DURATION_SECONDS, ROLLBACK_TOTAL,
+    DEPLOYMENT_STATUSES, DEPLOYMENT_TOTAL, DURATION_BUCKETS, LONGEST_DEPLOYMENT, Metric, ROLLBACK_DURATION_SECONDS,
+    ROLLBACK_TOTAL,
 };
 use crate::exporter::page::{Page, Value as Printed};
 
@@ -19,9 +20,6 @@ pub(crate) const FAMILIES: [&Metric; 6] = [
     &ROLLBACK_TOTAL,
     &ROLLBACK_DURATION_SECONDS,
 ];
-
-/// Longer than any deployment, in seconds.
-const LONGEST: f64 = 31.0 * 86_400.0;
 
 /// What was recorded since the exporter started.
 #[derive(Debug, Default)]
@@ -86,7 +84,7 @@ pub(crate) enum Refusal {
     Missing(&'static str),
     #[error("status: {0:?} is not one of success, failed")]
     Status(String),
-    #[error("duration: {0:?} is not a number of seconds between 0 and {LONGEST}")]
+    #[error("duration: {0:?} is not a number of seconds between 0 and {most}", most = LONGEST_DEPLOYMENT.as_secs())]
     Duration(String),
     #[error("{0}: unknown field; known are {1}")]
     Unknown(String, &'static str),
@@ -201,7 +199,7 @@ impl Record {
         let text = self.take("duration").ok_or(Refusal::Missing("duration"))?;
         text.parse()
             .ok()
-            .filter(|seconds| (0.0..=LONGEST).contains(seconds))
+            .filter(|seconds| (0.0..=LONGEST_DEPLOYMENT.as_secs_f64()).contains(seconds))
             .ok_or(Refusal::Duration(text))
     }
 

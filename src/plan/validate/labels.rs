@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::Findings;
 use crate::api::MONITOR_LABEL;
+use crate::api::forms::{is_label_key, is_label_value};
 use crate::api::monitor::LabelValue;
 use crate::plan::MANAGED_BY_LABEL;
 
@@ -67,18 +68,8 @@ pub fn object_labels(found: &mut Findings, field: &str, labels: &BTreeMap<String
     }
 }
 
-/// Whether `name` is a DNS label of at most 63 characters.
-pub fn is_dns_label(name: &str) -> bool {
-    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    (1..=63).contains(&name.len()) && name.bytes().all(inner) && !name.starts_with('-') && !name.ends_with('-')
-}
-
 fn check_key(found: &mut Findings, field: &str, key: &str) {
-    let (prefix, name) = key
-        .split_once('/')
-        .map_or((None, key), |(prefix, name)| (Some(prefix), name));
-    let prefix_ok = prefix.is_none_or(|p| p.len() <= 253 && p.split('.').all(is_dns_label));
-    if !prefix_ok || name.is_empty() || !is_label_text(name) {
+    if !is_label_key(key) {
         found.problem(
             field,
             format!("{key:?} is not a label key; write a name such as app or example.org/name"),
@@ -87,20 +78,10 @@ fn check_key(found: &mut Findings, field: &str, key: &str) {
 }
 
 fn check_value(found: &mut Findings, field: &str, value: &str) {
-    if !value.is_empty() && !is_label_text(value) {
+    if !is_label_value(value) {
         found.problem(
             field,
             format!("{value:?} is not a label value; write at most 63 letters, digits, -, _ and ."),
         );
     }
-}
-
-fn is_label_text(text: &str) -> bool {
-    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-    text.len() <= 63
-        && text
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
-        && edge(text.chars().next())
-        && edge(text.chars().next_back())
 }

@@ -81,7 +81,7 @@ pub async fn run(size: Size) -> Result<()> {
     let ready = start.elapsed();
     let peak = usage(&operator)?;
     let writes = writes(&lab, mark).await?;
-    let conflicts = writes.iter().filter(|(_, code)| *code >= 400).count();
+    let failed = writes.iter().filter(|(_, code)| *code >= 400).count();
 
     println!(
         "| {} monitors, {} pods of theirs, {} others{} | |",
@@ -103,7 +103,7 @@ pub async fn run(size: Size) -> Result<()> {
         load.objects_each(),
         writes.len() as f64 / size.monitors as f64
     );
-    println!("| writes that failed | {conflicts} |");
+    println!("| writes that failed | {failed} |");
     println!("| resident before the monitors | {:.1} MB |", idle.resident);
     println!("| resident at the peak | {:.1} MB |", peak.peak);
     println!("| CPU until all Ready | {:.1} s |", peak.cpu - idle.cpu);
@@ -124,11 +124,9 @@ async fn quiet(lab: &Lab, operator: &Operator, size: &Size) -> Result<()> {
     let (mark, before) = (lab.audit().mark().await?, usage(operator)?);
     tokio::time::sleep(Duration::from_secs(size.quiet)).await;
     let after = usage(operator)?;
-    println!(
-        "| writes in {} quiet seconds | {} |",
-        size.quiet,
-        writes(lab, mark).await?.len()
-    );
+    let writes = writes(lab, mark).await?.len();
+    println!("| writes in {} quiet seconds | {writes} |", size.quiet);
+    ensure!(writes == 0, "the operator wrote {writes} times while nothing happened");
     println!("| resident at rest | {:.1} MB |", after.resident);
     println!(
         "| CPU at rest | {:.2} % of a core |",

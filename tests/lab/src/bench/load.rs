@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use futures::{StreamExt, TryStreamExt, stream};
-use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use kube::api::{
+    Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams,
+};
 use lab::rosey::{binary, text};
 use lab::{Lab, has_condition};
 use serde_json::{Value, json};
@@ -166,14 +168,16 @@ impl<'a> Load<'a> {
             .await?;
         let time = start.elapsed();
         // Gone before the operator starts, which would take them for its own.
-        for kind in [
-            "roseymonitors",
-            "prometheusrules",
-            "podmonitors",
-            "alertmanagerconfigs",
-            "configmaps",
+        for (group, version, kind) in [
+            ("rosey.dev", "v1alpha1", "RoseyMonitor"),
+            ("monitoring.coreos.com", "v1", "PrometheusRule"),
+            ("monitoring.coreos.com", "v1", "PodMonitor"),
+            ("monitoring.coreos.com", "v1alpha1", "AlertmanagerConfig"),
+            ("", "v1", "ConfigMap"),
         ] {
-            self.lab.kubectl(&["delete", kind, "--all", "-n", "bare"]).await?;
+            self.api("bare", &resource(group, version, kind))
+                .delete_collection(&DeleteParams::default(), &ListParams::default())
+                .await?;
         }
         Ok(time)
     }
@@ -196,7 +200,7 @@ impl<'a> Load<'a> {
         .await
     }
 
-    /// Milliseconds from the answer to an edit until a watch shows the changed rule.
+    /// Milliseconds from sending an edit until a watch shows the changed rule.
     pub async fn edits(&self, edits: usize) -> Result<Vec<f64>> {
         let monitors = self.api(WITH, &resource("rosey.dev", "v1alpha1", "RoseyMonitor"));
         let rules = self.api(WITH, &resource("monitoring.coreos.com", "v1", "PrometheusRule"));

@@ -69,7 +69,9 @@ impl fmt::Display for Quantiles {
 pub fn handler(metrics: &str) -> Option<String> {
     let buckets: Vec<(f64, f64)> = metrics
         .lines()
-        .filter(|line| line.starts_with("rosey_injector_request_duration_seconds_bucket") && line.contains("inject"))
+        .filter(|line| {
+            line.starts_with("rosey_injector_request_duration_seconds_bucket") && line.contains("webhook=\"inject\"")
+        })
         .filter_map(|line| {
             let bound = line.split("le=\"").nth(1)?.split('"').next()?;
             Some((
