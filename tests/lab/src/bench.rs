@@ -11,11 +11,11 @@
 mod load;
 mod measure;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use lab::Lab;
 use lab::rosey::{OPERATOR, Operator};
-use lab::{Lab, eventually};
 
 use load::Load;
 use measure::{Quantiles, usage};
@@ -75,10 +75,7 @@ pub async fn run(size: Size) -> Result<()> {
     let idle = usage(&operator)?;
     let mark = lab.audit().mark().await?;
     eprintln!("creating {} monitors …", size.monitors);
-    let start = Instant::now();
-    load.monitors().await?;
-    load.until_all_ready().await?;
-    let ready = start.elapsed();
+    let ready = load.monitors().await?;
     let peak = usage(&operator)?;
     let writes = writes(&lab, mark).await?;
     let failed = writes.iter().filter(|(_, code)| *code >= 400).count();
@@ -109,12 +106,15 @@ pub async fn run(size: Size) -> Result<()> {
     println!("| CPU until all Ready | {:.1} s |", peak.cpu - idle.cpu);
 
     quiet(&lab, &operator, &size).await?;
-    let edits = load.edits(size.edits).await?;
+    eprintln!("{} edits …", size.edits);
+    let (answered, changed) = load.edits(size.edits).await?;
     println!(
-        "| edit to changed rule, p50 / p99 ({} edits) | {} |",
+        "| edit to its answer, p50 / p99 ({} edits) | {} |",
         size.edits,
-        Quantiles::of(edits)
+        Quantiles::of(answered)
     );
+    handler(&operator, "validate").await?;
+    println!("| edit to changed rule | {} |", Quantiles::of(changed));
     pairs(&load, &operator, &size).await?;
     Ok(())
 }
@@ -137,22 +137,31 @@ async fn quiet(lab: &Lab, operator: &Operator, size: &Size) -> Result<()> {
 
 async fn pairs(load: &Load<'_>, operator: &Operator, size: &Size) -> Result<()> {
     eprintln!("{} pairs of pods …", size.pairs);
-    let (with, without) = load.pairs(size.pairs).await?;
-    let difference: Vec<f64> = with
-        .iter()
-        .zip(&without)
-        .map(|(with, without)| with - without)
-        .collect();
+    let [with, without, again] = load.triples(size.pairs).await?;
+    let difference = |these: &[f64], those: &[f64]| -> Vec<f64> {
+        these.iter().zip(those).map(|(this, that)| this - that).collect()
+    };
+    println!(
+        "| difference of two pods without registration (the noise) | {} |",
+        Quantiles::of(difference(&again, &without))
+    );
+    println!(
+        "| difference within a pair | {} |",
+        Quantiles::of(difference(&with, &without))
+    );
     println!(
         "| pod create without registration, p50 / p99 ({} pairs) | {} |",
         size.pairs,
         Quantiles::of(without)
     );
     println!("| pod create with registration | {} |", Quantiles::of(with));
-    println!("| difference within a pair | {} |", Quantiles::of(difference));
+    handler(operator, "inject").await
+}
+
+async fn handler(operator: &Operator, webhook: &str) -> Result<()> {
     let metrics = operator.metrics().await?;
-    let handler = measure::handler(&metrics).context("the operator's metrics have no histogram of the injector")?;
-    println!("| the handler itself, p50 / p99 | {handler} |");
+    let times = measure::handler(&metrics, webhook).with_context(|| format!("no histogram of {webhook}"))?;
+    println!("| our handler of it ({webhook}), p50 / p99 | {times} |");
     Ok(())
 }
 
@@ -165,11 +174,6 @@ async fn writes(lab: &Lab, mark: lab::Mark) -> Result<Vec<(String, u16)>> {
         .map(|write| (write.verb, write.response_status.code))
         .collect();
     Ok(writes)
-}
-
-/// Waits until what `probe` says is true.
-async fn until(what: &str, probe: impl AsyncFn() -> Result<bool>) -> Result<()> {
-    eventually(PATIENCE, what, async || Ok(probe().await?.then_some(()))).await
 }
 
 /// Makes sure that a benchmark measures something.

@@ -1,23 +1,27 @@
 //! Monitors, pods and edits.
 
+use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
+use kube::Client;
 use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams,
 };
-use lab::rosey::{binary, text};
+use lab::rosey::{OPERATOR, binary, text};
 use lab::{Lab, has_condition};
 use serde_json::{Value, json};
 
-use super::{Size, some, until};
+use super::{PATIENCE, Size, some};
 
 const WITH: &str = "load";
 const WITHOUT: &str = "elsewhere";
 /// As many requests at once as the operator sends.
 const CONCURRENCY: usize = 16;
+/// Between one creation of a pod and the next.
+const PAUSE: Duration = Duration::from_millis(20);
 
 pub struct Load<'a> {
     lab: &'a Lab,
@@ -38,6 +42,23 @@ fn resource(group: &str, version: &str, kind: &str) -> ApiResource {
         kind: kind.into(),
         plural: format!("{}s", kind.to_lowercase()),
     }
+}
+
+fn monitors() -> ApiResource {
+    resource("rosey.dev", "v1alpha1", "RoseyMonitor")
+}
+
+async fn apply(client: &Client, namespace: &str, object: &Value) -> Result<DynamicObject> {
+    let (group, version) = object["apiVersion"]
+        .as_str()
+        .and_then(|v| v.split_once('/'))
+        .unwrap_or(("", "v1"));
+    let resource = resource(group, version, object["kind"].as_str().context("kind")?);
+    let name = object["metadata"]["name"].as_str().context("name")?;
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
+    Ok(api
+        .patch(name, &PatchParams::apply("bench").force(), &Patch::Apply(object))
+        .await?)
 }
 
 /// The objects of a monitor, as `kubectl rosey render` prints them.
@@ -119,35 +140,32 @@ impl<'a> Load<'a> {
             .await
     }
 
-    async fn apply(&self, namespace: &str, objects: &[Value], status: bool) -> Result<()> {
-        for object in objects {
-            let (group, version) = object["apiVersion"]
-                .as_str()
-                .and_then(|v| v.split_once('/'))
-                .unwrap_or(("", "v1"));
-            let api = self.api(
-                namespace,
-                &resource(group, version, object["kind"].as_str().context("kind")?),
-            );
-            let name = object["metadata"]["name"].as_str().context("name")?;
-            api.patch(name, &PatchParams::apply("bench").force(), &Patch::Apply(object))
-                .await?;
+    /// One monitor with its objects and its status.
+    async fn written_bare(&self, operator: &Client, monitor: Value, objects: Vec<Value>) -> Result<()> {
+        let monitor = apply(&self.lab.client(), "bare", &monitor).await?;
+        let name = monitor.metadata.name.context("name")?;
+        for mut object in objects {
+            object["metadata"]["ownerReferences"] = json!([{
+                "apiVersion": "rosey.dev/v1alpha1", "kind": "RoseyMonitor", "name": name, "uid": monitor.metadata.uid,
+                "controller": true, "blockOwnerDeletion": true,
+            }]);
+            apply(operator, "bare", &object).await?;
         }
-        if status && let Some(object) = objects.first() {
-            let api = self.api(namespace, &resource("rosey.dev", "v1alpha1", "RoseyMonitor"));
-            let conditions: Vec<_> = ["Ready", "Valid", "Injected", "Selected"]
-                .map(|kind| json!({ "type": kind, "status": "True", "reason": "Bench", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z" }))
-                .into();
-            let status = json!({ "status": { "observedGeneration": 1, "conditions": conditions } });
-            let name = object["metadata"]["name"].as_str().context("name")?;
-            api.patch_status(name, &PatchParams::default(), &Patch::Merge(status))
-                .await?;
-        }
+        let conditions: Vec<_> = ["Ready", "Valid", "Injected", "Selected"]
+            .map(|kind| json!({ "type": kind, "status": "True", "reason": "Bench", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z" }))
+            .into();
+        let status = json!({ "status": { "observedGeneration": 1, "conditions": conditions } });
+        let monitors: Api<DynamicObject> = Api::namespaced_with(operator.clone(), "bare", &monitors());
+        monitors
+            .patch_status(&name, &PatchParams::default(), &Patch::Merge(status))
+            .await?;
         Ok(())
     }
 
-    /// Creates as many monitors elsewhere, and writes what the operator would write, with nothing in between.
+    /// Creates as many monitors elsewhere, and writes what the operator would write, as the operator's user and with nothing in
+    /// between.
     pub async fn bare_client(&self) -> Result<Duration> {
+        let operator = self.lab.client_as(OPERATOR).await?;
         let mut all = Vec::new();
         let template = rendered(self.monitors.first().context("a monitor")?)?;
         for (n, monitor) in self.monitors.iter().enumerate() {
@@ -156,16 +174,16 @@ impl<'a> Load<'a> {
             let text = serde_json::to_string(&template)?
                 .replace("bot-0", &format!("bot-{n}"))
                 .replace("\"load\"", "\"bare\"");
-            let mut objects: Vec<Value> = serde_json::from_str(&text)?;
-            objects.insert(0, monitor);
-            all.push(objects);
+            let objects: Vec<Value> = serde_json::from_str(&text)?;
+            all.push((monitor, objects));
         }
+        let ready = self.ready_in("bare").await?;
         let start = Instant::now();
-        stream::iter(&all)
-            .map(|objects| self.apply("bare", objects, true))
+        let written = stream::iter(all)
+            .map(|(monitor, objects)| self.written_bare(&operator, monitor, objects))
             .buffer_unordered(CONCURRENCY)
-            .try_collect::<()>()
-            .await?;
+            .try_collect::<()>();
+        tokio::try_join!(written, ready)?;
         let time = start.elapsed();
         // Gone before the operator starts, which would take them for its own.
         for (group, version, kind) in [
@@ -182,35 +200,60 @@ impl<'a> Load<'a> {
         Ok(time)
     }
 
-    pub async fn monitors(&self) -> Result<()> {
-        stream::iter(&self.monitors)
-            .map(|monitor| self.apply(WITH, std::slice::from_ref(monitor), false))
+    /// Creates the monitors and waits until every one is Ready.
+    pub async fn monitors(&self) -> Result<Duration> {
+        let ready = self.ready_in(WITH).await?;
+        let start = Instant::now();
+        let client = self.lab.client();
+        let created = stream::iter(&self.monitors)
+            .map(|monitor| apply(&client, WITH, monitor))
             .buffer_unordered(CONCURRENCY)
-            .try_collect()
-            .await
+            .try_for_each(async |_| Ok(()));
+        tokio::try_join!(created, ready)?;
+        Ok(start.elapsed())
     }
 
-    pub async fn until_all_ready(&self) -> Result<()> {
-        let api = self.api(WITH, &resource("rosey.dev", "v1alpha1", "RoseyMonitor"));
-        until("every monitor is Ready", async || {
-            let list = api.list(&ListParams::default()).await?;
-            Ok(list.items.len() == self.size.monitors
-                && list.items.iter().all(|monitor| has_condition(monitor, "Ready")))
+    /// Follows the monitors of a namespace from now on, until all of them have been Ready. By a watch, with both writers alike:
+    /// to list a thousand monitors over and over would cost the API server more than the writers do.
+    async fn ready_in(&self, namespace: &str) -> Result<impl Future<Output = Result<()>>> {
+        let api = self.api(namespace, &monitors());
+        let now = api.list(&ListParams::default().limit(1)).await?.metadata;
+        let version = now.resource_version.unwrap_or_default();
+        let mut events = api.watch(&WatchParams::default(), &version).await?.boxed();
+        let wanted = self.size.monitors;
+        let all = async move {
+            let mut ready = BTreeSet::new();
+            while ready.len() < wanted {
+                if let WatchEvent::Modified(monitor) = events.try_next().await?.context("the watch ended")?
+                    && has_condition(&monitor, "Ready")
+                {
+                    ready.insert(monitor.metadata.name);
+                }
+            }
+            Ok(())
+        };
+        Ok(async {
+            tokio::time::timeout(PATIENCE, all)
+                .await
+                .context("not every monitor is Ready")?
         })
-        .await
     }
 
-    /// Milliseconds from sending an edit until a watch shows the changed rule.
-    pub async fn edits(&self, edits: usize) -> Result<Vec<f64>> {
-        let monitors = self.api(WITH, &resource("rosey.dev", "v1alpha1", "RoseyMonitor"));
+    /// Milliseconds from sending an edit until it is answered, and until a watch shows the changed rule.
+    pub async fn edits(&self, edits: usize) -> Result<(Vec<f64>, Vec<f64>)> {
+        let monitors = self.api(WITH, &monitors());
         let rules = self.api(WITH, &resource("monitoring.coreos.com", "v1", "PrometheusRule"));
-        let mut times = Vec::new();
+        let (mut answered, mut changed) = (Vec::new(), Vec::new());
         for n in 0..edits {
             let name = format!("bot-{}", n % self.size.monitors);
             let threshold = 600_000_000 + n;
-            let version = rules.get(&name).await?.metadata.resource_version.unwrap_or_default();
+            // From now on: a watch from the rule's own version would have to pass by all that came after it.
+            let now = rules.list(&ListParams::default().limit(1)).await?.metadata;
+            let version = now.resource_version.unwrap_or_default();
             let watch = WatchParams::default().fields(&format!("metadata.name={name}"));
             let mut events = rules.watch(&watch, &version).await?.boxed();
+            // The watch took the client's idle connection; without another one a TLS handshake would be measured.
+            monitors.get(&name).await?;
             let change = json!({ "spec": { "alerts": { "overrides": [
                 { "alert": "HighMemoryUsage", "levels": [{ "severity": "warning", "threshold": threshold }] },
             ] } } });
@@ -218,6 +261,7 @@ impl<'a> Load<'a> {
             monitors
                 .patch(&name, &PatchParams::default(), &Patch::Merge(change))
                 .await?;
+            answered.push(start.elapsed().as_secs_f64() * 1e3);
             loop {
                 let event = events.try_next().await?.context("the watch ended")?;
                 if let WatchEvent::Modified(rule) = event
@@ -226,37 +270,37 @@ impl<'a> Load<'a> {
                     break;
                 }
             }
-            times.push(start.elapsed().as_secs_f64() * 1e3);
+            changed.push(start.elapsed().as_secs_f64() * 1e3);
         }
-        some(times)
+        Ok((some(answered)?, some(changed)?))
     }
 
-    /// Milliseconds that a client waits for a pod to be created with the registration, and without.
-    pub async fn pairs(&self, pairs: usize) -> Result<(Vec<f64>, Vec<f64>)> {
+    /// Milliseconds that a client waits for a pod to be created with the registration, without it, and without it once more:
+    /// how the last two differ is the noise of the measurement.
+    pub async fn triples(&self, triples: usize) -> Result<[Vec<f64>; 3]> {
         let pods = resource("", "v1", "Pod");
-        let (mut with, mut without) = (Vec::new(), Vec::new());
-        for n in 0..pairs {
-            let order = if n % 2 == 0 { [WITH, WITHOUT] } else { [WITHOUT, WITH] };
-            for namespace in order {
-                let pod: DynamicObject = serde_json::from_value(Self::pod(&format!("pair-{n}"), "bot-0"))?;
+        let mut times = [Vec::new(), Vec::new(), Vec::new()];
+        for n in 0..triples {
+            for place in 0..3 {
+                let which = (n + place) % 3;
+                let namespace = if which == 0 { WITH } else { WITHOUT };
+                let pod: DynamicObject = serde_json::from_value(Self::pod(&format!("pair-{n}-{which}"), "bot-0"))?;
+                // What watches and garbage collector make of the last pod is not this one's time.
+                tokio::time::sleep(PAUSE).await;
                 let start = Instant::now();
                 let made = self.api(namespace, &pods).create(&PostParams::default(), &pod).await?;
-                let time = start.elapsed().as_secs_f64() * 1e3;
+                times[which].push(start.elapsed().as_secs_f64() * 1e3);
                 let injected = made
                     .metadata
                     .annotations
                     .is_some_and(|a| a.contains_key("rosey.dev/injected"));
-                anyhow::ensure!(
+                ensure!(
                     injected == (namespace == WITH),
                     "pod {n} in {namespace}: injected is {injected}"
                 );
-                if namespace == WITH {
-                    with.push(time);
-                } else {
-                    without.push(time);
-                }
             }
         }
-        Ok((some(with)?, some(without)?))
+        ensure!(!times[0].is_empty(), "nothing was measured");
+        Ok(times)
     }
 }

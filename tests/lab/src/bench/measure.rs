@@ -65,13 +65,12 @@ impl fmt::Display for Quantiles {
     }
 }
 
-/// The injector's own histogram, as upper bounds of its buckets.
-pub fn handler(metrics: &str) -> Option<String> {
+/// The own histogram of a webhook's handler, as upper bounds of its buckets.
+pub fn handler(metrics: &str, webhook: &str) -> Option<String> {
+    let webhook = format!("webhook=\"{webhook}\"");
     let buckets: Vec<(f64, f64)> = metrics
         .lines()
-        .filter(|line| {
-            line.starts_with("rosey_injector_request_duration_seconds_bucket") && line.contains("webhook=\"inject\"")
-        })
+        .filter(|line| line.starts_with("rosey_injector_request_duration_seconds_bucket") && line.contains(&webhook))
         .filter_map(|line| {
             let bound = line.split("le=\"").nth(1)?.split('"').next()?;
             Some((
