@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Extension, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Json, Response};
@@ -146,7 +146,8 @@ async fn metrics(State(exporter): State<Arc<Exporter>>, headers: HeaderMap) -> i
         .and_then(|value| value.to_str().ok()?.parse().ok())
         .filter(|seconds| (0.001..=3600.0).contains(seconds))
         .map(Duration::from_secs_f64);
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], exporter.scrape(limit).await)
+    let answer = Body::new(exporter.scrape(limit).await);
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], answer)
 }
 
 /// Always 200: the exporter lives. What is wrong stands in the document.

@@ -7,6 +7,7 @@
 #![allow(clippy::float_cmp, reason = "the values are written and read back, not computed")]
 #![allow(missing_docs, reason = "a test has a name")]
 
+mod crowds;
 mod operation;
 mod processes;
 
@@ -268,7 +269,7 @@ fn an_answer_that_is_no_answer_is_not_believed() {
     }
     for (what, answer) in [
         ("answered 302", elsewhere),
-        ("more than 262144 bytes", endless),
+        ("more than 65536 bytes", endless),
         (
             "broke off its answer",
             format!("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{good}"),

@@ -13,6 +13,7 @@ use self::passage::{Memory, Passage};
 use super::fetch::{Bot, Fetch};
 use super::{Reading, Source};
 use crate::catalogue::metrics::Metric;
+use crate::exporter::bounds::PAGE_BYTES;
 use crate::exporter::locked;
 use crate::exporter::page::Page;
 use crate::sidecar::config::Endpoint;
@@ -28,7 +29,7 @@ impl Metrics {
     /// `reserved` are the families that the exporter itself answers for.
     pub fn new(bot: &Bot, endpoint: &Endpoint, reserved: impl Iterator<Item = &'static Metric>) -> Self {
         Self {
-            fetch: Fetch::new(bot, endpoint, "text/plain; version=0.0.4", 4 << 20),
+            fetch: Fetch::new(bot, endpoint, "text/plain; version=0.0.4", PAGE_BYTES),
             reserved: reserved.map(|metric| metric.name).collect(),
             memory: Mutex::default(),
         }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::line::{self, Line};
 use crate::exporter::bounds::{Admitted, Dropped, FAMILIES, HELP_BYTES, Reason, SERIES, VALUES};
-use crate::exporter::page::{Family, FamilyKind, Page, Sample};
+use crate::exporter::page::{Family, FamilyKind, Labels, Page, Sample};
 
 /// Which series and which values of labels passed lately.
 #[derive(Default)]
@@ -185,10 +185,7 @@ impl<'m> Passage<'m> {
         if !self.memory.series.admit((), key, SERIES, self.now) {
             return Err(Reason::TooManySeries);
         }
-        let labels = labels
-            .into_iter()
-            .map(|(label, text)| (label.to_owned().into(), text))
-            .collect();
+        let labels = Labels::new(labels.iter().map(|(label, text)| (*label, text.as_str())));
         let family = self.family(&whole).ok_or(Reason::TooManySeries)?;
         family.kind = kind;
         family.samples.push(Sample { suffix, labels, value });
