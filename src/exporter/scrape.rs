@@ -190,8 +190,12 @@ impl Exporter {
         answer
     }
 
-    /// Logs what has changed for a source, and remembers it.
+    /// Logs what has changed for a source, and remembers it, unless the configuration dropped the source meanwhile.
     fn note(&self, line: &Arc<Line>, problem: Option<&str>) {
+        let setup = self.setup.borrow();
+        if !setup.lines.iter().any(|current| Arc::ptr_eq(current, line)) {
+            return;
+        }
         let (source, problem) = (line.source.name(), problem.map(str::to_owned));
         let before = locked(&self.problems).insert(source, problem.clone());
         match (before.flatten(), problem) {
@@ -211,6 +215,32 @@ fn budget(limit: Option<Duration>) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_scrape_that_outlives_its_configuration_says_nothing_of_the_next() {
+        let bot = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = bot.local_addr().unwrap().port();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, format!("health: {{port: {port}, path: /, timeoutSeconds: 60}}")).unwrap();
+        let configuration = Configuration::file(file.path().to_owned());
+        let host = "127.0.0.1".to_owned();
+        let exporter = Arc::new(Exporter::new(configuration, Bot { host }, "/".into()));
+        let until_read = async |done: fn(&Config) -> bool| {
+            while !exporter.setup().borrow().config.as_deref().is_some_and(done) {
+                exporter.refresh().await;
+            }
+        };
+        until_read(|config| config.health.is_some()).await;
+
+        let scraped = exporter.clone();
+        let scrape = tokio::spawn(async move { scraped.scrape(Some(Duration::from_secs(60))).await });
+        let (asked, _) = bot.accept().await.unwrap();
+        std::fs::write(&file, "environment: prod").unwrap();
+        until_read(|config| config.health.is_none()).await;
+        drop(asked);
+        scrape.await.unwrap();
+        assert!(exporter.problems().is_empty(), "{:?}", exporter.problems());
+    }
 
     #[test]
     fn the_way_back_gets_its_share_of_the_deadline() {
