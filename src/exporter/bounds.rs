@@ -26,7 +26,7 @@ pub(crate) const SERIES: usize = 5_000;
 pub(crate) const FAMILIES: usize = 1_000;
 /// Different values of one label of one family that pass.
 pub(crate) const VALUES: usize = 200;
-/// Different values of all labels together, about half a megabyte of memory.
+/// Different values of all labels of one rank together, about half a megabyte of memory.
 const VALUES_IN_ALL: usize = 20_000;
 /// A place that nothing has used for this long is given to the next in the queue.
 const KEPT: Duration = Duration::from_secs(3600);

@@ -3,6 +3,7 @@
 
 mod line;
 mod passage;
+mod rank;
 
 use std::collections::HashSet;
 use std::pin::Pin;
@@ -38,9 +39,7 @@ impl Metrics {
     fn pass(&self, body: &[u8]) -> Reading {
         let mut memory = locked(&self.memory);
         let mut passage = Passage::new(&self.reserved, &mut memory, Instant::now());
-        for line in body.split(|&byte| byte == b'\n') {
-            passage.line(line);
-        }
+        passage.read(body);
         let (page, dropped, samples) = passage.finish();
         let refused: u64 = dropped.by_reason().map(|(_, number)| number).sum();
         let problem =
