@@ -1,10 +1,10 @@
 //! Bots that say very much, and very many who ask.
 
 use std::fmt::Write as _;
-use std::io::Write;
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 
-use super::processes::{Exporter, Page, answers_always};
+use super::processes::{Exporter, Page, answers_always, eventually};
 
 /// Very many series, each with this many labels.
 fn costly_page(labels: usize) -> String {
@@ -77,4 +77,25 @@ fn whatever_a_bot_says_and_whoever_reads_it_the_container_has_enough_memory() {
         assert_eq!(up(page), (Some(0.0), Some(0.0)));
     });
     assert!(more < ENOUGH, "{more} KiB for what is too much");
+}
+
+#[test]
+fn a_crowd_that_says_nothing_keeps_nobody_from_scraping() {
+    let exporter = Exporter::start(&["--health-port", "1"], &[]);
+    let unfinished = "POST /record_rollback HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nduration";
+    let mut crowd = Vec::new();
+    for sends in ["", "GET /metr", unfinished] {
+        crowd.extend((0..40).map(|_| silent(&exporter, sends)));
+        assert_eq!(exporter.scrape().value("rosey_bot_up"), Some(0.0), "{sends:?}");
+    }
+    eventually("the crowd has shrunk", || {
+        let closed = |mut stream: &TcpStream| {
+            stream.set_nonblocking(true).unwrap();
+            match stream.read(&mut [0; 16]) {
+                Ok(read) => read == 0,
+                Err(error) => error.kind() == ErrorKind::ConnectionReset,
+            }
+        };
+        (crowd.iter().filter(|stream| closed(stream)).count() >= 80).then_some(())
+    });
 }
