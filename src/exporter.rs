@@ -14,6 +14,7 @@ mod page;
 mod scrape;
 mod server;
 mod sources;
+mod text;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -1,9 +1,15 @@
 //! How much a bot may say: limits of length and number, and the memory that makes the same series pass each time.
+//!
+//! The container may use 32 MiB by default, so all of it together stays below 24, whatever a bot says and however many read it.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::time::{Duration, Instant};
 
+/// Bytes of the page of the bot's own metrics.
+pub(crate) const PAGE_BYTES: usize = 1 << 20;
+/// Bytes of the health document; read as JSON it may take forty times as much.
+pub(crate) const DOCUMENT_BYTES: usize = 64 << 10;
 /// Bytes of a metric's name.
 pub(crate) const NAME_BYTES: usize = 128;
 /// Bytes of a label's name.
@@ -13,14 +19,14 @@ pub(crate) const VALUE_BYTES: usize = 256;
 /// Bytes of a help text; what is longer is cut.
 pub(crate) const HELP_BYTES: usize = 512;
 /// Labels of one sample.
-pub(crate) const LABELS: usize = 32;
+pub(crate) const LABELS: usize = 16;
 /// Series of the bot's own metrics that pass.
 pub(crate) const SERIES: usize = 5_000;
 /// Families of the bot's own metrics that pass.
 pub(crate) const FAMILIES: usize = 1_000;
 /// Different values of one label of one family that pass.
 pub(crate) const VALUES: usize = 200;
-/// Different values of all labels together, about half a megabyte of memory.
+/// Different values of all labels of one rank together, about half a megabyte of memory.
 const VALUES_IN_ALL: usize = 20_000;
 /// A place that nothing has used for this long is given to the next in the queue.
 const KEPT: Duration = Duration::from_secs(3600);

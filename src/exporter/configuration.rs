@@ -1,10 +1,11 @@
 //! The configuration in force: that of the flags, or a file that is read again whenever its content changes.
 
-use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::sidecar::config::Config;
 
@@ -21,6 +22,8 @@ pub(super) struct Configuration {
     current: Option<Config>,
     /// What the file held when it was last looked at.
     seen: Option<Result<Vec<u8>, String>>,
+    /// The read that is on its way, and since when. One that hangs can't be ended, and each further one would hold a thread too.
+    reading: Option<(Instant, JoinHandle<std::io::Result<Vec<u8>>>)>,
     problem: Option<String>,
 }
 
@@ -45,6 +48,7 @@ impl Configuration {
             file: None,
             current,
             seen: None,
+            reading: None,
             problem,
         }
     }
@@ -56,6 +60,7 @@ impl Configuration {
             file: Some(path),
             current: None,
             seen: None,
+            reading: None,
             problem,
         }
     }
@@ -70,25 +75,29 @@ impl Configuration {
         self.problem.as_deref()
     }
 
-    /// Looks at the file; says whether another configuration is in force now.
-    pub async fn refresh(&mut self) -> bool {
-        let Some(path) = &self.file else { return false };
-        // By its path each time: a mounted ConfigMap changes by swapping a link, and the old inode stays what it was.
-        let read = async {
-            let mut bytes = Vec::new();
-            tokio::fs::File::open(path)
-                .await?
-                .take(LARGEST + 1)
-                .read_to_end(&mut bytes)
-                .await?;
-            Ok::<_, std::io::Error>(bytes)
+    /// What the file holds, unless the file system hangs.
+    async fn look(&mut self, path: &Path) -> Result<Vec<u8>, String> {
+        let path = path.to_owned();
+        // Kept across the wait, since whoever waits may leave.
+        let (since, read) = self
+            .reading
+            .get_or_insert_with(|| (Instant::now(), tokio::task::spawn_blocking(move || read(&path))));
+        let Ok(done) = tokio::time::timeout_at(*since + READ_TIMEOUT, read).await else {
+            return Err("the file system does not answer".to_owned());
         };
-        let found = match tokio::time::timeout(READ_TIMEOUT, read).await {
+        self.reading = None;
+        match done {
             Ok(Ok(bytes)) => Ok(bytes),
             Ok(Err(error)) if error.kind() == ErrorKind::NotFound => Err("is not there".to_owned()),
             Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err("the file system does not answer".to_owned()),
-        };
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Looks at the file; says whether another configuration is in force now.
+    pub async fn refresh(&mut self) -> bool {
+        let Some(path) = self.file.clone() else { return false };
+        let found = self.look(&path).await;
         if self.seen.as_ref() == Some(&found) {
             return false;
         }
@@ -119,6 +128,13 @@ impl Configuration {
             }
         }
     }
+}
+
+/// By its path each time: a mounted `ConfigMap` changes by swapping a link, and the old inode stays what it was.
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn parse(bytes: &[u8]) -> Result<Config, Refusal> {
@@ -207,5 +223,48 @@ mod tests {
         assert!(!configuration.refresh().await);
         assert_eq!(configuration.current().unwrap().port, Some(9103));
         assert!(configuration.problem().is_some());
+    }
+
+    #[test]
+    fn a_file_system_that_hangs_holds_one_thread_and_the_old_configuration() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("exporter.yaml");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(2)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let mut configuration = Configuration::file(path.clone());
+            std::fs::write(&path, "port: 9101").unwrap();
+            while !configuration.refresh().await {} // a slow machine may need more than one look
+
+            // A pipe that nobody writes to: opening it hangs.
+            std::fs::remove_file(&path).unwrap();
+            rustix::fs::mknodat(
+                rustix::fs::CWD,
+                &path,
+                rustix::fs::FileType::Fifo,
+                rustix::fs::Mode::RWXU,
+                0,
+            )
+            .unwrap();
+            for _ in 0..4 {
+                // One that is dropped while it waits changes nothing.
+                let _ = tokio::time::timeout(Duration::from_millis(1), configuration.refresh()).await;
+                assert!(!configuration.refresh().await);
+                assert_eq!(configuration.current().unwrap().port, Some(9101));
+                assert!(configuration.problem().unwrap().contains("does not answer"));
+            }
+            let writer = path.clone();
+            let other = tokio::task::spawn_blocking(move || std::fs::write(writer, "port: 9102"));
+            other.await.unwrap().unwrap();
+            while !configuration.refresh().await {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            assert_eq!(configuration.current().unwrap().port, Some(9102));
+            assert_eq!(configuration.problem(), None);
+        });
+        runtime.shutdown_background();
     }
 }

@@ -1,6 +1,7 @@
 //! Flags and environment variables.
 
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -39,7 +40,7 @@ pub struct Options {
     /// Configuration file; the flags from --environment on describe a bot on a plain host and are not used with it
     #[arg(long, value_name = "FILE")]
     config: Option<String>,
-    /// Port to serve on; default: that of the configuration file, or 9100
+    /// Port to serve on; default: that of the configuration file, or 9100; 0: any that is free, and the log says which
     #[arg(long)]
     port: Option<u16>,
     /// Address to serve on; default: all of them
@@ -117,7 +118,9 @@ impl Options {
                 .unwrap_or_else(|| "127.0.0.1".into()),
         };
         let listen = self.listen.or_else(|| read(ENV_LISTEN, given(ENV_LISTEN)));
-        let port = self.port.or_else(|| read("METRICS_PORT", given("METRICS_PORT")));
+        let port = self
+            .port
+            .or_else(|| read("METRICS_PORT", given("METRICS_PORT")).map(NonZeroU16::get));
         let configuration = if let Some(file) = &self.config {
             Configuration::file(below(&rootfs, file))
         } else {
@@ -265,6 +268,7 @@ mod tests {
             ],
         );
         assert_eq!((odd.port, odd.listen), (None, None));
+        assert_eq!(start(&[], &[("METRICS_PORT", "0")]).port, None);
         assert_eq!(fixed(&odd).environment, None);
     }
 

@@ -1,40 +1,48 @@
 //! The HTTP side: a listener that is tried until it works, bounded connections, and the few pages there are.
 
+mod connections;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Extension, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::{get, post};
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde_json::json;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
+
+use connections::{Connections, Place};
 
 use super::page::CONTENT_TYPE;
 use super::scrape::Exporter;
 use super::sources::deployments::{self, Event, Refusal};
 use crate::sidecar::DEFAULT_PORT;
 
-/// Connections at a time; more wait in the kernel's queue. Each may hold a page.
-const CONNECTIONS: usize = 32;
 /// A connection is closed after its current request when it is this old, so that none is held for ever.
 const CONNECTION_AGE: Duration = Duration::from_secs(300);
 /// How long a request, or the pause between two of them, may take.
 const REQUEST_TIME: Duration = Duration::from_secs(75);
+/// How long a new connection may wait with its first request, and a request with its body.
+const SHORT_TIME: Duration = Duration::from_secs(10);
+/// Bytes that the kernel keeps of a connection in each direction; they count as memory of the container.
+const SOCKET_BUFFER: u32 = 64 << 10;
+/// Connections that the kernel keeps until they are accepted.
+const BACKLOG: u32 = 128;
 /// Pause between two attempts to listen.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Serves for ever, on the port of the configuration or on `port`, which goes first.
 pub(super) async fn serve(exporter: Arc<Exporter>, listen: Option<IpAddr>, port: Option<u16>) {
-    let connections = Arc::new(Semaphore::new(CONNECTIONS));
+    let connections = Arc::new(Connections::default());
     let app = router(exporter.clone());
     let mut setup = exporter.setup();
     loop {
@@ -54,21 +62,17 @@ pub(super) async fn serve(exporter: Arc<Exporter>, listen: Option<IpAddr>, port:
     }
 }
 
-async fn accept(listen: Option<IpAddr>, port: u16, app: &Router, connections: &Arc<Semaphore>) {
+async fn accept(listen: Option<IpAddr>, port: u16, app: &Router, connections: &Arc<Connections>) {
     let listener = bind(listen, port).await;
     if let Ok(address) = listener.local_addr() {
         tracing::info!("listening on http://{address}");
     }
     loop {
-        let Ok(permit) = connections.clone().acquire_owned().await else {
-            return;
-        };
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let service = app.clone().layer(Extension(peer));
-                tokio::spawn(async move {
-                    converse(stream, service).await;
-                    drop(permit);
+                connections.admit(peer.ip().to_canonical(), |place| {
+                    tokio::spawn(converse(stream, service, place)).abort_handle()
                 });
             }
             Err(error) => {
@@ -84,11 +88,11 @@ async fn bind(listen: Option<IpAddr>, port: u16) -> TcpListener {
     let mut told = false;
     loop {
         let bound = match listen {
-            Some(address) => TcpListener::bind(SocketAddr::from((address, port))).await,
+            Some(address) => open(SocketAddr::from((address, port))),
             // Takes IPv4 as well; where there is no IPv6 at all, IPv4 alone.
-            None => match TcpListener::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))).await {
+            None => match open(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))) {
                 Err(error) if error.kind() != std::io::ErrorKind::AddrInUse => {
-                    TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).await
+                    open(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))
                 }
                 bound => bound,
             },
@@ -103,16 +107,47 @@ async fn bind(listen: Option<IpAddr>, port: u16) -> TcpListener {
     }
 }
 
-async fn converse(stream: TcpStream, service: Router) {
+fn open(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
+    socket.set_reuseaddr(true)?;
+    // Connections have what their listener has.
+    socket.set_send_buffer_size(SOCKET_BUFFER)?;
+    socket.set_recv_buffer_size(SOCKET_BUFFER)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+async fn converse(stream: TcpStream, service: Router, place: Place) {
     if stream.set_nodelay(true).is_err() {
         return;
     }
+    let service = TowerToHyperService::new(service);
+    let answer = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
+        place.busy(true);
+        let only_asks = matches!(*request.method(), Method::GET | Method::HEAD);
+        let limit = if only_asks { REQUEST_TIME } else { SHORT_TIME };
+        let answered = timeout(limit, service.call(request));
+        let place = &place;
+        async move {
+            let answer = answered.await;
+            place.busy(false);
+            answer.unwrap_or_else(|_| Ok(StatusCode::REQUEST_TIMEOUT.into_response()))
+        }
+    });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(REQUEST_TIME)
         .max_buf_size(64 << 10)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        .serve_connection(TokioIo::new(stream), answer);
     let mut connection = pin!(connection);
+    // Nobody who connects in order to ask something waits with it.
+    if timeout(SHORT_TIME, connection.as_mut()).await.is_ok() || !place.was_asked() {
+        return;
+    }
     if timeout(CONNECTION_AGE, connection.as_mut()).await.is_err() {
         connection.as_mut().graceful_shutdown();
         let _ = timeout(REQUEST_TIME, connection).await;
@@ -146,7 +181,8 @@ async fn metrics(State(exporter): State<Arc<Exporter>>, headers: HeaderMap) -> i
         .and_then(|value| value.to_str().ok()?.parse().ok())
         .filter(|seconds| (0.001..=3600.0).contains(seconds))
         .map(Duration::from_secs_f64);
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], exporter.scrape(limit).await)
+    let answer = Body::new(exporter.scrape(limit).await);
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], answer)
 }
 
 /// Always 200: the exporter lives. What is wrong stands in the document.

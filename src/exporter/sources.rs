@@ -16,6 +16,7 @@ use std::time::Duration;
 use super::bounds::Dropped;
 use super::page::Page;
 use crate::catalogue::metrics::Metric;
+use crate::sidecar::VOLUMES_DIR;
 
 /// Something that is read at each scrape.
 pub(crate) trait Source: Send + Sync {
@@ -69,6 +70,13 @@ pub(crate) fn below(rootfs: &Path, path: &str) -> PathBuf {
         .components()
         .filter(|part| matches!(part, Component::Normal(_)));
     rootfs.join(inside.collect::<PathBuf>())
+}
+
+/// Where the volume that `path` is in is mounted, for a path among the pod's volumes.
+fn mount_of(rootfs: &Path, path: &str) -> Option<PathBuf> {
+    let inside = Path::new(path).strip_prefix(VOLUMES_DIR).ok()?;
+    let volume = inside.components().next()?;
+    Some(below(rootfs, VOLUMES_DIR).join(volume))
 }
 
 /// A question to the file system, asked outside of the event loop and never twice at once: one that hangs holds one thread, not

@@ -59,7 +59,7 @@ pub struct Disk {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Backups {
-    /// Absolute path of the folder; one that does not exist holds no backup.
+    /// Absolute path of the folder; one that does not exist holds no backup, unless the whole volume is missing.
     pub path: String,
     /// Which names in it are backups: `*` stands for any characters, `?` for one.
     #[serde(default = "any_backup")]

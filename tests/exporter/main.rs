@@ -7,11 +7,11 @@
 #![allow(clippy::float_cmp, reason = "the values are written and read back, not computed")]
 #![allow(missing_docs, reason = "a test has a name")]
 
+mod crowds;
 mod operation;
 mod processes;
 
 use std::fmt::Write;
-use std::time::{Duration, Instant};
 
 use processes::{Exporter, FakeBot, Page, answers_always, eventually};
 
@@ -161,19 +161,18 @@ fn errors_of_the_bot_are_passed_through_by_type() {
 #[test]
 fn a_bot_that_hangs_is_down_within_the_deadline_of_the_scrape() {
     let bot = FakeBot::start(&[]);
-    let exporter = beside(&bot, &[]);
+    // The bot may take longer than anybody here waits: only the scrape's own deadline can end it.
+    let exporter = beside(&bot, &["--timeout", "60"]);
     bot.breaks("hanging");
-    let start = Instant::now();
     let page = exporter.scrape_within(1.6);
-    assert!(start.elapsed() < Duration::from_millis(1600), "{:?}", start.elapsed());
     assert_eq!(page.value("rosey_bot_up{environment=\"prod\"}"), Some(0.0));
 }
 
 #[test]
 fn scrapes_that_overlap_ask_the_bot_once() {
     let bot = FakeBot::start(&[]);
-    let exporter = beside(&bot, &[]);
-    bot.set(r#"{"delay_ms": 1500}"#);
+    let exporter = beside(&bot, &["--timeout", "20"]);
+    bot.set(r#"{"delay_ms": 3000}"#);
     std::thread::scope(|scope| {
         for scrape in [0; 6].map(|_| scope.spawn(|| exporter.scrape())) {
             assert_eq!(
@@ -268,7 +267,7 @@ fn an_answer_that_is_no_answer_is_not_believed() {
     }
     for (what, answer) in [
         ("answered 302", elsewhere),
-        ("more than 262144 bytes", endless),
+        ("more than 65536 bytes", endless),
         (
             "broke off its answer",
             format!("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{good}"),

@@ -1,9 +1,8 @@
 //! How the exporter is configured, told of deployments, and ended.
 
 use std::net::TcpListener;
-use std::time::Duration;
 
-use super::processes::{Exporter, FakeBot, Process, eventually, listening, request};
+use super::processes::{Exporter, FakeBot, PATIENCE, Process, eventually, listening, request};
 
 #[test]
 fn the_configuration_may_come_late_change_and_break() {
@@ -72,34 +71,41 @@ fn the_configuration_may_come_late_change_and_break() {
     assert_eq!((page.value("rosey_bot_up"), page.value(reloaded)), (None, Some(1.0)));
 }
 
+/// A port of `host` that was free a moment ago.
+fn free_port(host: &str) -> u16 {
+    TcpListener::bind((host, 0)).unwrap().local_addr().unwrap().port()
+}
+
 #[test]
 fn the_port_follows_the_configuration() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("exporter.yaml");
-    // Both held at once, so that they differ; free again when the exporter asks for them.
-    let ports = [
-        TcpListener::bind("127.0.0.1:0").unwrap(),
-        TcpListener::bind("127.0.0.1:0").unwrap(),
-    ]
-    .map(|listener| listener.local_addr().unwrap().port());
-    std::fs::write(&file, format!("port: {}", ports[0])).unwrap();
-    let arguments = ["--listen", "127.0.0.1", "--config", file.to_str().unwrap()];
+    let host = "127.0.0.1";
+    let configure = |port| std::fs::write(&file, format!("port: {port}")).unwrap();
+    configure(free_port(host));
+    let arguments = ["--listen", host, "--config", file.to_str().unwrap()];
     let process = Process::start(env!("CARGO_BIN_EXE_rosey-exporter"), &arguments, &[]);
-    assert_eq!(listening(&process), format!("127.0.0.1:{}", ports[0]));
-    std::fs::write(&file, format!("port: {}", ports[1])).unwrap();
-    assert_eq!(listening(&process), format!("127.0.0.1:{}", ports[1]));
-    assert_eq!(
-        request(&format!("127.0.0.1:{}", ports[1]), "GET", "/ready", &[], "").status,
-        200
-    );
+    process.line_with("listen");
+    for _ in 0..2 {
+        // Another process may be faster at a port; then the next one is tried, which is a change of configuration too.
+        let address = (0..10).find_map(|_| {
+            let port = free_port(host);
+            configure(port);
+            let address = format!("{host}:{port}");
+            process.line_with("listen").ends_with(&address).then_some(address)
+        });
+        assert_eq!(request(&address.unwrap(), "GET", "/ready", &[], "").status, 200);
+    }
 }
 
 #[test]
 fn a_busy_port_is_tried_until_it_is_free() {
-    let busy = TcpListener::bind("127.0.0.1:0").unwrap();
+    // Connections that go out come from 127.0.0.1 and take ports there: on this address nobody is faster.
+    let host = format!("127.201.{}.{}", std::process::id() >> 8 & 255, std::process::id() & 255);
+    let busy = TcpListener::bind((host.as_str(), 0)).unwrap();
     let address = busy.local_addr().unwrap().to_string();
     let port = busy.local_addr().unwrap().port().to_string();
-    let variables = [("METRICS_PORT", port.as_str()), ("ROSEY_LISTEN", "127.0.0.1")];
+    let variables = [("METRICS_PORT", port.as_str()), ("ROSEY_LISTEN", host.as_str())];
     let process = Process::start(env!("CARGO_BIN_EXE_rosey-exporter"), &[], &variables);
     process.line_with("can't listen");
     drop(busy);
@@ -208,7 +214,7 @@ fn it_ends_at_once_when_told_to_even_while_it_waits_for_the_bot() {
         std::io::Read::read(&mut stream, &mut [0; 16]).unwrap_or_default()
     });
     eventually("the bot is asked", || (bot.health_reads() > 0).then_some(()));
-    assert!(exporter.process.terminate() < Duration::from_secs(3));
+    assert!(exporter.process.terminate() < PATIENCE);
     assert_eq!(scrape.join().unwrap(), 0);
 }
 

@@ -55,6 +55,15 @@ impl Process {
         panic!("no line with {part:?} in:{before}");
     }
 
+    /// A field of what the kernel says about the process, in KiB.
+    pub fn memory(&self, field: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        line.unwrap().trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     pub fn terminate(&mut self) -> Duration {
         let start = Instant::now();
         assert!(

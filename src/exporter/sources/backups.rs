@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{FILE_TIMEOUT, Lookup, Reading, Source, below};
+use super::{FILE_TIMEOUT, Lookup, Reading, Source, below, mount_of};
 use crate::catalogue::metrics::{BACKUP_AGE_SECONDS, BACKUP_COUNT, Metric};
 use crate::exporter::page::Page;
 use crate::sidecar::config;
@@ -17,6 +17,8 @@ const AHEAD: Duration = Duration::from_secs(300);
 /// The folder of backups.
 pub(crate) struct Backups {
     folder: PathBuf,
+    /// The volume's own folder, where the backups are in a volume of the pod.
+    mount: Option<PathBuf>,
     pattern: String,
     lookup: Lookup,
 }
@@ -25,6 +27,7 @@ impl Backups {
     pub fn new(rootfs: &Path, backups: &config::Backups) -> Self {
         Self {
             folder: below(rootfs, &backups.path),
+            mount: mount_of(rootfs, &backups.path),
             pattern: backups.pattern.clone(),
             lookup: Lookup::new(),
         }
@@ -45,30 +48,37 @@ impl Source for Backups {
     }
 
     fn read(self: Arc<Self>) -> Pin<Box<dyn Future<Output = Reading> + Send>> {
-        let (folder, pattern) = (self.folder.clone(), self.pattern.clone());
-        Box::pin(async move {
-            self.lookup
-                .ask(move || look(&folder, &pattern, SystemTime::now()))
-                .await
-        })
+        let source = self.clone();
+        Box::pin(async move { self.lookup.ask(move || source.look(SystemTime::now())).await })
     }
 }
 
-fn look(folder: &Path, pattern: &str, now: SystemTime) -> Reading {
-    let mut page = Page::default();
-    match newest(folder, pattern, now) {
-        Ok((count, age)) => {
-            page.add(&BACKUP_COUNT, &[], f64::from(count));
-            if let Some(age) = age {
-                page.add(&BACKUP_AGE_SECONDS, &[], age.as_secs_f64());
+impl Backups {
+    fn look(&self, now: SystemTime) -> Reading {
+        let mut page = Page::default();
+        let failed = |error| Reading::failed(Page::default(), format!("{}: {error}", self.folder.display()));
+        match newest(&self.folder, &self.pattern, now) {
+            Ok((count, age)) => {
+                page.add(&BACKUP_COUNT, &[], f64::from(count));
+                if let Some(age) = age {
+                    page.add(&BACKUP_AGE_SECONDS, &[], age.as_secs_f64());
+                }
+                Reading::of(page)
             }
-            Reading::of(page)
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                // The configuration follows the monitor at once, mounts are fixed when the pod is created: in a volume that
+                // is not there, nobody knows whether there are backups.
+                match self.mount.as_deref().map(Path::try_exists) {
+                    Some(Ok(false)) => failed("the volume is not mounted in this pod".to_owned()),
+                    Some(Err(error)) => failed(error.to_string()),
+                    Some(Ok(true)) | None => {
+                        page.add(&BACKUP_COUNT, &[], 0.0);
+                        Reading::of(page)
+                    }
+                }
+            }
+            Err(error) => failed(error.to_string()),
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            page.add(&BACKUP_COUNT, &[], 0.0);
-            Reading::of(page)
-        }
-        Err(error) => Reading::failed(page, format!("{}: {error}", folder.display())),
     }
 }
 
@@ -131,6 +141,16 @@ mod tests {
     use std::fs::{self, File};
 
     use super::*;
+    use crate::sidecar::VOLUMES_DIR;
+
+    fn look(folder: &Path, pattern: &str, now: SystemTime) -> Reading {
+        backups("/".as_ref(), folder.to_str().unwrap(), pattern).look(now)
+    }
+
+    fn backups(rootfs: &Path, path: &str, pattern: &str) -> Backups {
+        let (path, pattern) = (path.to_owned(), pattern.to_owned());
+        Backups::new(rootfs, &config::Backups { path, pattern })
+    }
 
     fn samples(reading: &Reading) -> Vec<String> {
         reading
@@ -181,6 +201,29 @@ mod tests {
         let reading = look(Path::new("/does/not/exist"), "backup_*", SystemTime::now());
         assert_eq!(samples(&reading), ["rosey_backup_count 0"]);
         assert_eq!(reading.problem, None);
+    }
+
+    #[test]
+    fn a_folder_in_a_volume_that_is_not_mounted_is_a_problem_and_not_a_zero() {
+        let pod = tempfile::tempdir().unwrap();
+        let volume = pod.path().join(VOLUMES_DIR.trim_start_matches('/')).join("data");
+        for path in ["data", "data/", "data/prod/daily"] {
+            let backups = backups(pod.path(), &format!("{VOLUMES_DIR}/{path}"), "*");
+            let reading = backups.look(SystemTime::now());
+            assert!(samples(&reading).is_empty(), "{path}");
+            assert!(
+                reading
+                    .problem
+                    .unwrap()
+                    .ends_with("the volume is not mounted in this pod")
+            );
+
+            fs::create_dir_all(&volume).unwrap();
+            let reading = backups.look(SystemTime::now());
+            assert_eq!(samples(&reading), ["rosey_backup_count 0"], "{path}");
+            assert_eq!(reading.problem, None);
+            fs::remove_dir(&volume).unwrap();
+        }
     }
 
     #[test]

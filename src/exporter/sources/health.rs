@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::fetch::{Bot, Fetch};
 use super::{Reading, Source};
 use crate::catalogue::metrics::{self as series, Metric};
-use crate::exporter::bounds::{Admitted, Dropped, Reason, VALUE_BYTES};
+use crate::exporter::bounds::{Admitted, DOCUMENT_BYTES, Dropped, Reason, VALUE_BYTES};
 use crate::exporter::locked;
 use crate::exporter::page::Page;
 use crate::sidecar::config::Endpoint;
@@ -27,7 +27,7 @@ pub(crate) struct Health {
 impl Health {
     pub fn new(bot: &Bot, endpoint: &Endpoint) -> Self {
         Self {
-            fetch: Fetch::new(bot, endpoint, "application/json", 256 << 10),
+            fetch: Fetch::new(bot, endpoint, "application/json", DOCUMENT_BYTES),
             admitted: Mutex::default(),
         }
     }

@@ -3,6 +3,7 @@
 
 mod line;
 mod passage;
+mod rank;
 
 use std::collections::HashSet;
 use std::pin::Pin;
@@ -13,6 +14,7 @@ use self::passage::{Memory, Passage};
 use super::fetch::{Bot, Fetch};
 use super::{Reading, Source};
 use crate::catalogue::metrics::Metric;
+use crate::exporter::bounds::PAGE_BYTES;
 use crate::exporter::locked;
 use crate::exporter::page::Page;
 use crate::sidecar::config::Endpoint;
@@ -28,7 +30,7 @@ impl Metrics {
     /// `reserved` are the families that the exporter itself answers for.
     pub fn new(bot: &Bot, endpoint: &Endpoint, reserved: impl Iterator<Item = &'static Metric>) -> Self {
         Self {
-            fetch: Fetch::new(bot, endpoint, "text/plain; version=0.0.4", 4 << 20),
+            fetch: Fetch::new(bot, endpoint, "text/plain; version=0.0.4", PAGE_BYTES),
             reserved: reserved.map(|metric| metric.name).collect(),
             memory: Mutex::default(),
         }
@@ -37,9 +39,7 @@ impl Metrics {
     fn pass(&self, body: &[u8]) -> Reading {
         let mut memory = locked(&self.memory);
         let mut passage = Passage::new(&self.reserved, &mut memory, Instant::now());
-        for line in body.split(|&byte| byte == b'\n') {
-            passage.line(line);
-        }
+        passage.read(body);
         let (page, dropped, samples) = passage.finish();
         let refused: u64 = dropped.by_reason().map(|(_, number)| number).sum();
         let problem =

@@ -60,6 +60,16 @@ pub(super) fn read(line: &[u8]) -> Result<Line<'_>, Reason> {
     Ok(Line::Sample { name, labels, value })
 }
 
+/// The name that a line speaks of; none where it has none.
+pub(super) fn name(line: &[u8]) -> Option<&str> {
+    let line = std::str::from_utf8(line).ok()?.trim_start_matches([' ', '\t', '\r']);
+    let rest = match line.strip_prefix('#') {
+        None => line,
+        Some(comment) => blank(comment).split_once([' ', '\t']).map(|(_, rest)| blank(rest))?,
+    };
+    split_name(rest, true).map(|(name, _)| name)
+}
+
 fn comment_line(comment: &str) -> Line<'_> {
     let comment = blank(comment);
     let (word, rest) = comment.split_once([' ', '\t']).unwrap_or((comment, ""));

@@ -5,15 +5,21 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::Instant;
 
 use super::line::{self, Line};
+use super::rank::{Rank, declared};
 use crate::exporter::bounds::{Admitted, Dropped, FAMILIES, HELP_BYTES, Reason, SERIES, VALUES};
-use crate::exporter::page::{Family, FamilyKind, Page, Sample};
+use crate::exporter::page::{Family, FamilyKind, Labels, Page, Sample};
 
-/// Which series and which values of labels passed lately.
+/// Which series and which values of labels passed lately, by rank: none takes the places of one before it.
 #[derive(Default)]
 pub(super) struct Memory {
+    places: [Places; Rank::ALL.len()],
+    hasher: RandomState,
+}
+
+#[derive(Default)]
+struct Places {
     series: Admitted,
     values: Admitted,
-    hasher: RandomState,
 }
 
 /// One reading of the page.
@@ -32,8 +38,10 @@ const PARTS: [&str; 3] = ["_bucket", "_sum", "_count"];
 
 impl<'m> Passage<'m> {
     pub fn new(reserved: &'m HashSet<&'static str>, memory: &'m mut Memory, now: Instant) -> Self {
-        memory.series.forget(now);
-        memory.values.forget(now);
+        for places in &mut memory.places {
+            places.series.forget(now);
+            places.values.forget(now);
+        }
         Self {
             reserved,
             memory,
@@ -44,8 +52,24 @@ impl<'m> Passage<'m> {
         }
     }
 
-    pub fn line(&mut self, line: &[u8]) {
+    /// Reads the bot's page, rank by rank. It is looked through anew for each: a list of its lines may be larger than itself.
+    pub fn read(&mut self, page: &[u8]) {
+        for rank in Rank::ALL {
+            for line in page.split(|&byte| byte == b'\n') {
+                let first = Rank::of(line::name(line));
+                if first == rank || (first.is_of_errors() && rank.is_of_errors()) {
+                    self.line(line, rank);
+                }
+            }
+        }
+    }
+
+    fn line(&mut self, line: &[u8], rank: Rank) {
         let taken = match line::read(line) {
+            Ok(Line::Sample { ref labels, .. }) if rank.passes_over(labels) => Ok(()),
+            Ok(Line::Sample { name, labels, value }) => self.sample(name, labels, value, rank),
+            // The lines of errors come by twice, and these were seen the first time.
+            _ if rank == Rank::Errors => Ok(()),
             Ok(Line::Nothing) => Ok(()),
             Ok(Line::Help { name, text }) => {
                 self.help(name, text);
@@ -55,7 +79,6 @@ impl<'m> Passage<'m> {
                 self.declare(name, word);
                 Ok(())
             }
-            Ok(Line::Sample { name, labels, value }) => self.sample(name, labels, value),
             Err(reason) => Err(reason),
         };
         if let Err(reason) = taken {
@@ -148,7 +171,7 @@ impl<'m> Passage<'m> {
             || name.starts_with("rosey_exporter_")
     }
 
-    fn sample(&mut self, name: &str, mut labels: Vec<(&str, String)>, value: f64) -> Result<(), Reason> {
+    fn sample(&mut self, name: &str, mut labels: line::Labels<'_>, value: f64, rank: Rank) -> Result<(), Reason> {
         if self.is_reserved(name) {
             return Err(Reason::Reserved);
         }
@@ -177,18 +200,16 @@ impl<'m> Passage<'m> {
         if self.seen.len() >= SERIES {
             return Err(Reason::TooManySeries);
         }
+        let places = &mut self.memory.places[rank as usize];
         for (label, text) in &labels {
-            if !self.memory.values.admit((&whole, label), text, VALUES, self.now) {
+            if !places.values.admit((&whole, label), text, VALUES, self.now) {
                 return Err(Reason::TooManyValues);
             }
         }
-        if !self.memory.series.admit((), key, SERIES, self.now) {
+        if !places.series.admit((), key, SERIES, self.now) {
             return Err(Reason::TooManySeries);
         }
-        let labels = labels
-            .into_iter()
-            .map(|(label, text)| (label.to_owned().into(), text))
-            .collect();
+        let labels = Labels::new(labels.iter().map(|(label, text)| (*label, text.as_str())));
         let family = self.family(&whole).ok_or(Reason::TooManySeries)?;
         family.kind = kind;
         family.samples.push(Sample { suffix, labels, value });
@@ -200,9 +221,7 @@ impl<'m> Passage<'m> {
         if let Some(family) = self.families.get(name) {
             return family.kind;
         }
-        // OpenMetrics declares a counter without the ending that its samples have.
-        let declared = name.strip_suffix("_total").and_then(|base| self.families.get(base));
-        match declared {
+        match declared(name).and_then(|base| self.families.get(base)) {
             Some(base) if base.kind == FamilyKind::Counter => FamilyKind::Counter,
             _ => FamilyKind::Untyped,
         }
@@ -249,7 +268,7 @@ mod tests {
             "rosey_deployment_duration_seconds",
         ]);
         let mut passage = Passage::new(&reserved, memory, Instant::now());
-        text.split(|&byte| byte == b'\n').for_each(|line| passage.line(line));
+        passage.read(text);
         let (page, dropped, _) = passage.finish();
         (
             page.text(),
@@ -356,6 +375,47 @@ mod tests {
         let (page, dropped) = pass(&families);
         assert_eq!(page.lines().count(), 2 * FAMILIES);
         assert_eq!(dropped, BTreeMap::from([("too_many_series", 3_000 - FAMILIES as u64)]));
+    }
+
+    #[test]
+    fn what_alerts_read_passes_however_much_else_the_bot_says() {
+        let others: String = (0..200)
+            .flat_map(|x| (0..200).map(move |y| format!("a{{x=\"{x}\",y=\"{y}\"}} 1\n")))
+            .collect();
+        let commands = others.replace("a{x", "rosey_bot_command_count_total{command");
+        let errors: String = (0..300)
+            .map(|i| format!("rosey_bot_error_count_total{{error_type=\"{i}\"}} 1\n"))
+            .collect::<Vec<_>>()
+            .concat();
+        let families: String = (0..2_000)
+            .map(|i| format!("# TYPE a{i} gauge\n"))
+            .collect::<Vec<_>>()
+            .concat();
+        let critical = "rosey_bot_error_count_total{error_type=\"critical\"} 7\n";
+        let declared = "# TYPE rosey_bot_error_count counter\n";
+
+        let mut memory = Memory::default();
+        let before = pass_with(
+            (families.clone() + &others + &commands + &errors).as_bytes(),
+            &mut memory,
+        )
+        .0;
+        assert!(!before.contains(critical));
+        let page = families + &others + &commands + declared + &errors + critical + "broken\n";
+        let (page, dropped) = pass_with(page.as_bytes(), &mut memory);
+        assert!(page.contains(critical));
+        assert!(page.contains("# TYPE rosey_bot_error_count_total counter\n"));
+        let samples = |name: &str| page.lines().filter(|line| line.starts_with(name)).count();
+        assert_eq!(samples("rosey_bot_error_count_total{"), VALUES + 1);
+        assert_eq!(samples("rosey_bot_command_count_total{"), SERIES - VALUES - 1);
+        assert_eq!(
+            dropped,
+            BTreeMap::from([
+                ("invalid", 1),
+                ("too_many_series", 2 * 40_000 - (SERIES - VALUES - 1) as u64),
+                ("too_many_values", 100)
+            ])
+        );
     }
 
     proptest! {

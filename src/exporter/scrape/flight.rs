@@ -1,0 +1,194 @@
+//! One reading of a source, shared by scrapes that overlap.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::{Shared, WeakShared};
+use tokio::time::Instant;
+
+use crate::exporter::bounds::Dropped;
+use crate::exporter::locked;
+use crate::exporter::sources::{Reading, Source};
+use crate::exporter::text::{Alive, Draft, Text};
+
+/// What a reading came to.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub text: Arc<Text>,
+    pub dropped: Dropped,
+    pub problem: Option<String>,
+    pub took: Duration,
+}
+
+type Flight = Pin<Box<dyn Future<Output = Arc<Outcome>> + Send>>;
+
+/// A source, and the reading of it that is on its way.
+pub(super) struct Line {
+    pub source: Arc<dyn Source>,
+    environment: Option<String>,
+    flight: Mutex<Option<WeakShared<Flight>>>,
+    alive: Arc<Mutex<Alive>>,
+}
+
+impl Line {
+    /// `environment` is the label of that name on the bot's series.
+    pub fn new(source: Arc<dyn Source>, environment: Option<&str>) -> Self {
+        Self {
+            source,
+            environment: environment.map(str::to_owned),
+            flight: Mutex::default(),
+            alive: Arc::default(),
+        }
+    }
+
+    /// Joins the reading on its way, or starts one. It ends when nobody waits for it any more.
+    fn board(&self) -> Shared<Flight> {
+        let mut flight = locked(&self.flight);
+        // One that has arrived is over: scrapes that overlap in a chain would otherwise see its values for ever.
+        if let Some(under_way) = flight
+            .as_ref()
+            .and_then(WeakShared::upgrade)
+            .filter(|shared| shared.peek().is_none())
+        {
+            return under_way;
+        }
+        let (source, environment, alive) = (self.source.clone(), self.environment.clone(), self.alive.clone());
+        let started: Flight = Box::pin(async move {
+            let start = Instant::now();
+            let limit = source.timeout();
+            let reading = tokio::time::timeout(limit, source.clone().read()).await;
+            let reading = reading.unwrap_or_else(|_| late(&*source, limit));
+            let outcome = Outcome::new(reading, start.elapsed(), environment.as_deref());
+            // The page is gone by now: it takes as much as its text.
+            locked(&alive).admit(&outcome.text);
+            Arc::new(outcome)
+        });
+        let shared = started.shared();
+        *flight = shared.downgrade();
+        shared
+    }
+
+    pub async fn read(&self, deadline: Instant) -> Arc<Outcome> {
+        let start = Instant::now();
+        let answer = tokio::time::timeout_at(deadline, self.board()).await;
+        answer.unwrap_or_else(|_| {
+            let took = start.elapsed();
+            let reading = late(&*self.source, took);
+            Arc::new(Outcome::new(reading, took, self.environment.as_deref()))
+        })
+    }
+}
+
+impl Outcome {
+    fn new(reading: Reading, took: Duration, environment: Option<&str>) -> Self {
+        let mut draft = Draft::default();
+        reading.page.print(&mut draft, environment);
+        Self {
+            text: draft.finish(),
+            dropped: reading.dropped,
+            problem: reading.problem,
+            took,
+        }
+    }
+}
+
+fn late(source: &dyn Source, after: Duration) -> Reading {
+    Reading::failed(
+        source.unanswered(),
+        format!("no answer within {:.1} s", after.as_secs_f64()),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::catalogue::metrics::Metric;
+
+    /// Takes its time, and counts how often it is read and how often to the end.
+    struct Slow {
+        takes: Duration,
+        begun: AtomicU32,
+        ended: AtomicU32,
+    }
+
+    impl Source for Slow {
+        fn name(&self) -> &'static str {
+            "slow"
+        }
+        fn timeout(&self) -> Duration {
+            Duration::from_secs(2)
+        }
+        fn families(&self) -> &'static [&'static Metric] {
+            &[]
+        }
+        fn read(self: Arc<Self>) -> Pin<Box<dyn Future<Output = Reading> + Send>> {
+            Box::pin(async move {
+                self.begun.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(self.takes).await;
+                self.ended.fetch_add(1, Ordering::Relaxed);
+                Reading::default()
+            })
+        }
+    }
+
+    fn line(takes: Duration) -> (Arc<Slow>, Line) {
+        let slow = Arc::new(Slow {
+            takes,
+            begun: AtomicU32::new(0),
+            ended: AtomicU32::new(0),
+        });
+        (slow.clone(), Line::new(slow, None))
+    }
+
+    fn counts(slow: &Slow) -> (u32, u32) {
+        (slow.begun.load(Ordering::Relaxed), slow.ended.load(Ordering::Relaxed))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn scrapes_that_overlap_share_a_reading_and_keep_their_own_deadlines() {
+        let (slow, line) = line(Duration::from_secs(1));
+        let now = Instant::now();
+        let patient = line.read(now + Duration::from_secs(5));
+        let hasty = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let reading = line.read(now + Duration::from_millis(300)).await;
+            (reading, now.elapsed())
+        };
+        let (patient, (hasty, after)) = tokio::join!(patient, hasty);
+        assert!(patient.problem.is_none());
+        assert_eq!(hasty.problem.as_deref(), Some("no answer within 0.2 s"));
+        assert_eq!(after.as_millis() / 10, 30);
+        assert_eq!(counts(&slow), (1, 1));
+
+        line.read(Instant::now() + Duration::from_secs(5)).await;
+        assert_eq!(counts(&slow), (2, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reading_that_nobody_waits_for_ends() {
+        let (slow, line) = line(Duration::from_secs(1));
+        line.read(Instant::now() + Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(counts(&slow), (1, 0));
+        assert!(
+            line.read(Instant::now() + Duration::from_secs(5))
+                .await
+                .problem
+                .is_none()
+        );
+        assert_eq!(counts(&slow), (2, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_sources_own_timeout_ends_a_reading_before_a_late_deadline() {
+        let (_, line) = line(Duration::from_secs(60));
+        let start = Instant::now();
+        let reading = line.read(start + Duration::from_secs(9)).await;
+        assert_eq!(reading.problem.as_deref(), Some("no answer within 2.0 s"));
+        assert_eq!(start.elapsed().as_secs(), 2);
+    }
+}
