@@ -115,7 +115,7 @@ impl Applier<'_> {
     /// The first object that could not be written or removed. The others were seen to all the same, unless the API server did
     /// not answer or this replica does not lead.
     pub async fn apply(&self, monitor: &RoseyMonitor, plan: &Plan, missing: &BTreeSet<Kind>) -> Result<(), Error> {
-        let mut absent = BTreeSet::new();
+        let (mut absent, mut failed) = (BTreeSet::new(), BTreeSet::new());
         let mut first = None;
         for object in &plan.objects {
             if missing.contains(&object.kind) {
@@ -127,11 +127,16 @@ impl Applier<'_> {
                     absent.insert(kind);
                 }
                 Err(error) if error.concerns_all() => return Err(error),
-                Err(error) => first = first.or(Some(error)),
+                Err(error) => {
+                    failed.insert(object.kind);
+                    first = first.or(Some(error));
+                }
                 Ok(()) => {}
             }
         }
-        let pruned = self.prune(monitor, plan).await;
+        // A channel that was renamed goes on under its old name until it is there under the new one.
+        let spared = &failed | &absent;
+        let pruned = self.prune(monitor, plan, &spared).await;
         first.map_or(pruned, Err)?;
         if absent.is_empty() {
             Ok(())
@@ -174,7 +179,8 @@ impl Applier<'_> {
         one.settle(monitor).await
     }
 
-    async fn prune(&self, monitor: &RoseyMonitor, plan: &Plan) -> Result<(), Error> {
+    /// Removes what is no longer planned, but for the kinds that are `spared`.
+    async fn prune(&self, monitor: &RoseyMonitor, plan: &Plan, spared: &BTreeSet<Kind>) -> Result<(), Error> {
         let planned: BTreeSet<_> = plan
             .objects
             .iter()
@@ -189,6 +195,9 @@ impl Applier<'_> {
             version,
         } in self.owned.leftovers(&key, &uid, &planned)
         {
+            if spared.contains(&kind) {
+                continue;
+            }
             let preconditions = Preconditions {
                 uid: Some(uid.to_string()),
                 resource_version: Some(version.to_string()),
@@ -201,13 +210,13 @@ impl Applier<'_> {
             let api = self.api(monitor.metadata.namespace.as_deref().unwrap_or_default(), kind);
             match request(kind, &name, "removed", api.delete(&name, &parameters)).await {
                 Ok(_) => {
-                    self.owned.removed(&key, kind, &name);
+                    self.owned.forget(&key, kind, &name);
                     self.metrics.wrote(kind, "delete");
                     info!(kind = kind_name(kind), %name, "removed what is no longer planned");
                 }
                 Err(Error::Request { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.is_not_found()) =>
                 {
-                    self.owned.removed(&key, kind, &name);
+                    self.owned.forget(&key, kind, &name);
                 }
                 // Touched since the watch last told of it: its event makes the monitor due again.
                 Err(error) if conflict(&error) => {}
@@ -264,7 +273,15 @@ impl One<'_> {
             return Ok(());
         }
         self.overwrite(&live.uid().unwrap_or_default()).await?;
-        if difference.strays { self.sweep().await } else { Ok(()) }
+        if !difference.strays {
+            return Ok(());
+        }
+        let swept = self.sweep().await;
+        if swept.is_err() {
+            // What somebody added may be there still: the next round has to read.
+            self.applier.owned.forget(&self.key, kind, name);
+        }
+        swept
     }
 
     /// Applies an object that must not exist yet: a version that no object has makes the API server refuse any other case,

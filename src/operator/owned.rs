@@ -177,8 +177,8 @@ impl Owned {
             .collect()
     }
 
-    /// Forgets our last write of an object that has been removed since.
-    pub fn removed(&self, key: &Key, kind: Kind, name: &str) {
+    /// Forgets our last write of an object: it has been removed since, or does not hold what was planned.
+    pub fn forget(&self, key: &Key, kind: Kind, name: &str) {
         if let Some(entry) = self.lock().entries.get_mut(&id(kind, key, name)) {
             entry.written = None;
         }

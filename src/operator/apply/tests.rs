@@ -146,6 +146,14 @@ async fn applied_plans(steps: Vec<Step>, owned: &Owned, leads: bool, plans: &[Pl
     result
 }
 
+/// A watch has shown `x` as it stands at version 7.
+fn heard() -> Owned {
+    let owned = unknown();
+    let seen = serde_json::from_value(live("monitor-uid", &json!({}))).unwrap();
+    owned.observe(Kind::ConfigMap, kube::runtime::watcher::Event::Apply(seen));
+    owned
+}
+
 fn unknown() -> Owned {
     Owned::new(Queue::default())
 }
@@ -284,6 +292,53 @@ async fn what_somebody_added_is_removed_unless_the_object_was_written_since() {
     let mut steps = found();
     steps.extend([swept(status(409, "Conflict")), read(clean())]);
     applied(steps, &unknown(), true, 2).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_somebody_added_is_looked_for_again_if_it_could_not_be_removed() {
+    let added = || (200, live("monitor-uid", &json!({"a": "1", "b": "2"})));
+    let failure = || status(500, "InternalError");
+    let swept = |answer| Step {
+        method: "PATCH",
+        asks: &["\"path\":\"/data\""],
+        lacks: &[],
+        answer,
+    };
+    for broken in [vec![read(failure())], vec![read(added()), swept(failure())]] {
+        let mut steps = vec![read(added()), overwrite(added())];
+        steps.extend(broken);
+        steps.extend([
+            read(added()),
+            overwrite(added()),
+            read(added()),
+            swept((200, live("monitor-uid", &json!({"a": "1"})))),
+        ]);
+        applied(steps, &heard(), true, 3).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_renamed_object_goes_when_the_new_one_is_there_and_not_before() {
+    let created = |answer| Step {
+        asks: &["/configmaps/y"],
+        ..create(answer)
+    };
+    let removed = Step {
+        method: "DELETE",
+        asks: &["/configmaps/x"],
+        lacks: &[],
+        answer: (200, json!({"kind": "Status", "apiVersion": "v1", "status": "Success"})),
+    };
+    let mut second = live("monitor-uid", &json!({"a": "1"}));
+    second["metadata"]["name"] = json!("y");
+    let steps = vec![
+        create((201, live("monitor-uid", &json!({"a": "1"})))),
+        created(status(422, "Invalid")),
+        created((201, second)),
+        removed,
+    ];
+    let plans = [planned(&["x"]), planned(&["y"]), planned(&["y"])];
+    applied_plans(steps, &unknown(), true, &plans).await.unwrap();
 }
 
 #[tokio::test]

@@ -142,7 +142,7 @@ fn what_we_wrote_is_a_leftover_before_the_watch_has_shown_it() {
 fn what_was_removed_before_the_watch_has_shown_it_is_no_leftover() {
     let world = World::new();
     world.wrote(5);
-    world.owned.removed(&world.key, Kind::ConfigMap, "rosey-exporter");
+    world.owned.forget(&world.key, Kind::ConfigMap, "rosey-exporter");
     assert_eq!(world.owned.leftovers(&world.key, "m", &BTreeSet::new()), []);
     assert_eq!(world.standing(), Standing::Unseen);
 }
