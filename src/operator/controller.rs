@@ -236,6 +236,7 @@ async fn apply(monitor: &RoseyMonitor, plan: &Result<Plan, Problems>, context: &
         leadership: &context.leadership,
         owned: &context.owned,
         metrics: &context.metrics,
+        again: context.backoff.failures(&key) > 0,
     };
     match applier.apply(monitor, plan, &context.landscape.missing()).await {
         Ok(()) => Applied::Done,
