@@ -52,7 +52,7 @@ use monitors::Feed;
 use owned::Owned;
 use refusals::Refusals;
 use refused_pods::RefusedPods;
-use sidecars::Pods;
+use sidecars::{Injecting, Pods};
 
 /// The operator's name as a field manager, in Events and in labels.
 const FIELD_MANAGER: &str = "rosey-operator";
@@ -223,6 +223,10 @@ fn context(
         refusals: Refusals::new(queue.clone()),
         refused_pods: RefusedPods::new(monitors.clone(), queue.clone()),
         reports: status::Reports::default(),
+        injecting: settings
+            .injector
+            .as_ref()
+            .map_or(Injecting::Nowhere, |injector| Injecting::AllBut(injector.excluded())),
         backoff: backoff::Backoff::default(),
         announcer: events::Announcer::new(client.clone(), &settings.identity),
         owned: Arc::clone(&owned),

@@ -24,7 +24,7 @@ use super::owned::Owned;
 use super::refusals::Refusals;
 use super::refused_pods::{self, RefusedPods};
 use super::selection::{Home, Selection, selection};
-use super::sidecars::Pods;
+use super::sidecars::{Hindrance, Injecting, Pods};
 use super::status::{self, Applied, Observation, Reports};
 use crate::api::RoseyMonitor;
 use crate::plan::{Plan, Problems, plan};
@@ -58,6 +58,8 @@ pub struct Context {
     pub refused_pods: RefusedPods,
     /// What was said of them.
     pub reports: Reports,
+    /// Where pods get their exporter.
+    pub injecting: Injecting,
     /// Their failures.
     pub backoff: Backoff,
     /// Their Events.
@@ -207,7 +209,13 @@ async fn reconcile(monitor: &RoseyMonitor, context: &Context) -> Result<Action, 
         .of(&context.client, monitor, &platform, &context.pods, now)
         .await?;
     let told = refused.as_ref().map(|told| told.message.as_str());
-    let sidecars = context.pods.of(monitor, &platform, told);
+    let hindrance = Hindrance {
+        refused: told,
+        off: context
+            .injecting
+            .off(monitor.metadata.namespace.as_deref().unwrap_or_default()),
+    };
+    let sidecars = context.pods.of(monitor, &platform, hindrance);
     report(monitor, &plan, &applied, sidecars, context).await?;
     match applied {
         Applied::Failed(error) => Err(error.into()),
