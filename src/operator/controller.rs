@@ -273,13 +273,11 @@ async fn reconcile(monitor: &RoseyMonitor, context: &Context) -> Result<Action, 
 fn last_plan(monitor: &RoseyMonitor, platform: &Platform, context: &Context) -> Option<Plan> {
     let key = Key::of(monitor);
     let last = context.last_good.of(&key, monitor)?;
-    match plan(&last, platform) {
-        Ok(plan) => (!last.spec.paused).then_some(plan),
-        Err(_) => {
-            context.last_good.forget(&key);
-            None
-        }
-    }
+    let Ok(plan) = plan(&last, platform) else {
+        context.last_good.forget(&key);
+        return None;
+    };
+    (!last.spec.paused).then_some(plan)
 }
 
 /// What was said of pods that are refused, if it was.

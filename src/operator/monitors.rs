@@ -78,6 +78,9 @@ impl Monitors {
     }
 }
 
+/// Is told of a monitor, and of what the cache had of it before.
+pub type Told = dyn Fn(&RoseyMonitor, Option<&Arc<RoseyMonitor>>) + Send;
+
 /// Takes in what the watch of the monitors says, and tells who has to know.
 pub struct Feed {
     /// What is filled.
@@ -91,7 +94,7 @@ pub struct Feed {
     /// Told of monitors that can't be read.
     pub metrics: Arc<Metrics>,
     /// Told of monitors that are there, and of what the cache had of them before.
-    pub told: Box<dyn Fn(&RoseyMonitor, Option<&Arc<RoseyMonitor>>) + Send>,
+    pub told: Box<Told>,
     /// Told of monitors that are gone.
     pub gone: Box<dyn Fn(&Key) + Send>,
     /// Monitors that the relist in progress has shown.

@@ -192,7 +192,7 @@ impl Owned {
             }
         }
         self.mark(&mut book, key, |group| {
-            (group.exists, group.configured) = (false, false)
+            (group.exists, group.configured) = (false, false);
         });
     }
 
