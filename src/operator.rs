@@ -18,6 +18,7 @@ mod controller;
 mod events;
 mod key;
 mod landscape;
+mod last_good;
 mod leader;
 mod metrics;
 mod monitors;
@@ -40,6 +41,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::api::RoseyMonitor;
 use crate::cluster::client::{RequestError, answered};
 use crate::plan::Platform;
 use controller::Context;
@@ -52,7 +54,7 @@ use monitors::Feed;
 use owned::Owned;
 use refusals::Refusals;
 use refused_pods::RefusedPods;
-use sidecars::Pods;
+use sidecars::{Injecting, Pods};
 
 /// The operator's name as a field manager, in Events and in labels.
 const FIELD_MANAGER: &str = "rosey-operator";
@@ -222,7 +224,12 @@ fn context(
         landscape: Landscape::new(settings.platform.clone(), server, monitors.clone(), queue.clone()),
         refusals: Refusals::new(queue.clone()),
         refused_pods: RefusedPods::new(monitors.clone(), queue.clone()),
-        reports: status::Reports::default(),
+        reports: status::Reports::new(monitors.clone()),
+        last_good: last_good::LastGood::default(),
+        injecting: settings
+            .injector
+            .as_ref()
+            .map_or(Injecting::Nowhere, |injector| Injecting::AllBut(injector.excluded())),
         backoff: backoff::Backoff::default(),
         announcer: events::Announcer::new(client.clone(), &settings.identity),
         owned: Arc::clone(&owned),
@@ -231,13 +238,17 @@ fn context(
         metrics: Arc::clone(&metrics),
     });
     let forgetting = Arc::clone(&context);
-    let gone = Box::new(move |key: &Key| forgetting.forget(key));
+    let gone = Box::new(move |key: &Key| forgetting.left(key));
+    let noting = Arc::clone(&context);
+    let told =
+        Box::new(move |monitor: &RoseyMonitor, before: Option<&Arc<RoseyMonitor>>| noting.arrived(monitor, before));
     let feed = Feed {
         monitors,
         writer,
         owned,
         queue,
         metrics,
+        told,
         gone,
         listed: BTreeSet::new(),
     };

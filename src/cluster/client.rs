@@ -84,18 +84,38 @@ pub fn is_other_object(error: &kube::Error) -> bool {
         || status.code == 422 && immutable()
 }
 
+/// Longest text of an API server that is repeated, in characters: a webhook that refuses may say anything.
+const LONGEST: usize = 512;
+
 /// What the API server said, in its own words: kube's text repeats the whole answer in Rust's debug form.
 #[must_use]
 pub fn said(error: &kube::Error) -> String {
-    match error {
+    let mut said = match error {
         kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
         other => other.to_string(),
+    };
+    if let Some((end, _)) = said.char_indices().nth(LONGEST) {
+        said.truncate(end);
+        said.push('…');
     }
+    said
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_api_server_says_is_repeated_up_to_a_bound() {
+        let says = |message: &str| {
+            let mut status = kube::core::Status::failure(message, "Invalid");
+            status.code = 422;
+            said(&kube::Error::Api(Box::new(status)))
+        };
+        assert_eq!(says("no"), "no");
+        assert_eq!(says(&"€".repeat(LONGEST)), "€".repeat(LONGEST));
+        assert_eq!(says(&"€".repeat(LONGEST + 1)), format!("{}…", "€".repeat(LONGEST)));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_request_without_an_answer_ends() {

@@ -1,23 +1,23 @@
 //! Writes the objects of a plan: only what differs, only what is ours, and only while this replica leads.
 
 use std::collections::BTreeSet;
-use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
 
-use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
-use kube::{Api, Client, Resource, ResourceExt};
-use serde_json::{Value, json};
-use tracing::{info, warn};
+use kube::api::{DeleteParams, DynamicObject, Preconditions};
+use kube::{Api, Client, ResourceExt};
+use tracing::info;
 
-use super::FIELD_MANAGER;
-use super::compare::{compare, was_ours};
 use super::key::Key;
 use super::leader::{Leadership, NotLeader};
 use super::metrics::Metrics;
-use super::owned::{Leftover, Owned, Standing, Written, parse_version};
+use super::owned::{Leftover, Owned};
 use crate::api::RoseyMonitor;
 use crate::cluster::client::{is_other_object, said};
-use crate::plan::{Kind, Object, Plan};
+use crate::plan::{Kind, Plan};
+
+mod one;
+
+use one::One;
 
 /// How long the API server may take for one request.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -105,6 +105,8 @@ pub struct Applier<'a> {
     pub owned: &'a Owned,
     /// Where writes are counted.
     pub metrics: &'a Metrics,
+    /// Whether the last round failed: what may be somebody else's then is read before it is written.
+    pub again: bool,
 }
 
 impl Applier<'_> {
@@ -115,23 +117,28 @@ impl Applier<'_> {
     /// The first object that could not be written or removed. The others were seen to all the same, unless the API server did
     /// not answer or this replica does not lead.
     pub async fn apply(&self, monitor: &RoseyMonitor, plan: &Plan, missing: &BTreeSet<Kind>) -> Result<(), Error> {
-        let mut absent = BTreeSet::new();
+        let (mut absent, mut failed) = (BTreeSet::new(), BTreeSet::new());
         let mut first = None;
         for object in &plan.objects {
             if missing.contains(&object.kind) {
                 absent.insert(object.kind);
                 continue;
             }
-            match self.place(monitor, object).await {
+            match One::new(self, monitor, object).place().await {
                 Err(Error::Request { kind, source, .. }) if kind_not_served(&source) => {
                     absent.insert(kind);
                 }
                 Err(error) if error.concerns_all() => return Err(error),
-                Err(error) => first = first.or(Some(error)),
+                Err(error) => {
+                    failed.insert(object.kind);
+                    first = first.or(Some(error));
+                }
                 Ok(()) => {}
             }
         }
-        let pruned = self.prune(monitor, plan).await;
+        // A channel that was renamed goes on under its old name until it is there under the new one.
+        let spared = &failed | &absent;
+        let pruned = self.prune(monitor, plan, &spared).await;
         first.map_or(pruned, Err)?;
         if absent.is_empty() {
             Ok(())
@@ -140,41 +147,8 @@ impl Applier<'_> {
         }
     }
 
-    async fn place(&self, monitor: &RoseyMonitor, object: &Object) -> Result<(), Error> {
-        let key = Key::of(monitor);
-        let desired = with_owner(object, monitor);
-        let hash = hash(&desired);
-        let one = One {
-            applier: self,
-            key,
-            object,
-            desired,
-            hash,
-        };
-        match self.owned.standing(&one.key, object.kind, &object.name, hash) {
-            Standing::Settled => return Ok(()),
-            Standing::Ours { uid } => match one.overwrite(&uid).await {
-                // Gone or recreated while nobody was looking: decide by what is there now.
-                Err(error) if conflict(&error) => {}
-                written => return written,
-            },
-            Standing::Unseen => match one.create().await {
-                Err(error) if conflict(&error) => {}
-                created => return created,
-            },
-            Standing::Unknown => {}
-        }
-        // An object may come or go between read and write; whoever does that all the time can wait for the next round.
-        for _ in 0..2 {
-            match one.settle(monitor).await {
-                Err(error) if conflict(&error) => {}
-                settled => return settled,
-            }
-        }
-        one.settle(monitor).await
-    }
-
-    async fn prune(&self, monitor: &RoseyMonitor, plan: &Plan) -> Result<(), Error> {
+    /// Removes what is no longer planned, but for the kinds that are `spared`.
+    async fn prune(&self, monitor: &RoseyMonitor, plan: &Plan, spared: &BTreeSet<Kind>) -> Result<(), Error> {
         let planned: BTreeSet<_> = plan
             .objects
             .iter()
@@ -189,6 +163,9 @@ impl Applier<'_> {
             version,
         } in self.owned.leftovers(&key, &uid, &planned)
         {
+            if spared.contains(&kind) {
+                continue;
+            }
             let preconditions = Preconditions {
                 uid: Some(uid.to_string()),
                 resource_version: Some(version.to_string()),
@@ -201,13 +178,13 @@ impl Applier<'_> {
             let api = self.api(monitor.metadata.namespace.as_deref().unwrap_or_default(), kind);
             match request(kind, &name, "removed", api.delete(&name, &parameters)).await {
                 Ok(_) => {
-                    self.owned.removed(&key, kind, &name);
+                    self.owned.forget(&key, kind, &name);
                     self.metrics.wrote(kind, "delete");
                     info!(kind = kind_name(kind), %name, "removed what is no longer planned");
                 }
                 Err(Error::Request { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.is_not_found()) =>
                 {
-                    self.owned.removed(&key, kind, &name);
+                    self.owned.forget(&key, kind, &name);
                 }
                 // Touched since the watch last told of it: its event makes the monitor due again.
                 Err(error) if conflict(&error) => {}
@@ -221,157 +198,6 @@ impl Applier<'_> {
     fn api(&self, namespace: &str, kind: Kind) -> Api<DynamicObject> {
         Api::namespaced_with(self.client.clone(), namespace, &kind.api_resource())
     }
-}
-
-/// One object on its way into the cluster.
-struct One<'a> {
-    applier: &'a Applier<'a>,
-    key: Key,
-    object: &'a Object,
-    desired: Value,
-    hash: u64,
-}
-
-impl One<'_> {
-    fn api(&self) -> Api<DynamicObject> {
-        self.applier.api(&self.key.namespace, self.object.kind)
-    }
-
-    /// Reads the object and does what it needs.
-    async fn settle(&self, monitor: &RoseyMonitor) -> Result<(), Error> {
-        let (kind, name) = (self.object.kind, &self.object.name);
-        let Some(live) = request(kind, name, "read", self.api().get_opt(name)).await? else {
-            return self.create().await;
-        };
-        match belongs(&live, monitor) {
-            Belongs::Us => {}
-            Belongs::Predecessor => {
-                return Err(Error::Leaving {
-                    kind,
-                    name: name.clone(),
-                });
-            }
-            Belongs::Others => {
-                return Err(Error::NameTaken {
-                    kind,
-                    name: name.clone(),
-                });
-            }
-        }
-        let difference = compare(&self.desired, &live);
-        if !difference.differs {
-            self.remember(&live);
-            return Ok(());
-        }
-        self.overwrite(&live.uid().unwrap_or_default()).await?;
-        if difference.strays { self.sweep().await } else { Ok(()) }
-    }
-
-    /// Applies an object that must not exist yet: a version that no object has makes the API server refuse any other case,
-    /// so that an object of the same name which somebody creates right now stays untouched.
-    async fn create(&self) -> Result<(), Error> {
-        let mut desired = self.desired.clone();
-        desired["metadata"]["resourceVersion"] = json!("1");
-        self.write(&desired, PatchParams::apply(FIELD_MANAGER)).await
-    }
-
-    /// Applies over an object of ours, which has this uid.
-    async fn overwrite(&self, uid: &str) -> Result<(), Error> {
-        let mut desired = self.desired.clone();
-        desired["metadata"]["uid"] = json!(uid);
-        self.write(&desired, PatchParams::apply(FIELD_MANAGER).force()).await
-    }
-
-    async fn write(&self, desired: &Value, parameters: PatchParams) -> Result<(), Error> {
-        let (kind, name) = (self.object.kind, &self.object.name);
-        let (api, patch) = (self.api(), Patch::Apply(desired));
-        self.applier.leadership.check()?;
-        let written = request(kind, name, "applied", api.patch_metadata(name, &parameters, &patch)).await?;
-        self.applier.metrics.wrote(kind, "apply");
-        self.remember(&written);
-        Ok(())
-    }
-
-    /// Removes what somebody put into `spec` or `data` beside ours, which an apply leaves in place.
-    async fn sweep(&self) -> Result<(), Error> {
-        let (kind, name) = (self.object.kind, &self.object.name);
-        let Some(live) = request(kind, name, "read", self.api().get_opt(name)).await? else {
-            return Ok(());
-        };
-        if !compare(&self.desired, &live).strays {
-            self.remember(&live);
-            return Ok(());
-        }
-        let part = if kind == Kind::ConfigMap { "data" } else { "spec" };
-        let operations: json_patch::Patch = serde_json::from_value(json!([
-            // Refused as a conflict if somebody has written since.
-            {"op": "add", "path": "/metadata/resourceVersion", "value": live.resource_version()},
-            {"op": "replace", "path": format!("/{part}"), "value": self.desired[part]},
-        ]))
-        .unwrap_or_default();
-        let (api, patch) = (self.api(), Patch::Json::<()>(operations));
-        let parameters = PatchParams {
-            field_manager: Some(FIELD_MANAGER.into()),
-            ..PatchParams::default()
-        };
-        self.applier.leadership.check()?;
-        let written = request(kind, name, "cleaned", api.patch_metadata(name, &parameters, &patch)).await?;
-        self.applier.metrics.wrote(kind, "patch");
-        warn!(kind = kind_name(kind), %name, "removed what somebody had added to it");
-        self.remember(&written);
-        Ok(())
-    }
-
-    fn remember(&self, object: &impl ResourceExt) {
-        let written = Written {
-            uid: object.uid().unwrap_or_default().into(),
-            version: parse_version(object.resource_version().as_deref()),
-            hash: self.hash,
-        };
-        self.applier
-            .owned
-            .record(&self.key, self.object.kind, &self.object.name, written);
-    }
-}
-
-/// To whom an object belongs that has the name of one of ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Belongs {
-    Us,
-    /// A monitor of the same name that has been deleted.
-    Predecessor,
-    Others,
-}
-
-fn belongs(live: &DynamicObject, monitor: &RoseyMonitor) -> Belongs {
-    let controller = live
-        .metadata
-        .owner_references
-        .iter()
-        .flatten()
-        .find(|owner| owner.controller == Some(true));
-    let ours = |name: &String, kind: &str| kind == "RoseyMonitor" && Some(name) == monitor.metadata.name.as_ref();
-    match controller {
-        Some(owner) if Some(&owner.uid) == monitor.metadata.uid.as_ref() => Belongs::Us,
-        Some(owner) if ours(&owner.name, &owner.kind) => Belongs::Predecessor,
-        // Stripped of its owner, or orphaned with an earlier monitor: the managed fields still say who made it.
-        None if was_ours(live) => Belongs::Us,
-        _ => Belongs::Others,
-    }
-}
-
-fn with_owner(object: &Object, monitor: &RoseyMonitor) -> Value {
-    let mut desired = object.json.clone();
-    if let Some(owner) = monitor.controller_owner_ref(&()) {
-        desired["metadata"]["ownerReferences"] = json!([owner]);
-    }
-    desired
-}
-
-fn hash(value: &Value) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(value.to_string().as_bytes());
-    hasher.finish()
 }
 
 async fn request<T>(

@@ -17,6 +17,7 @@ use super::backoff::{Backoff, delay};
 use super::events::Announcer;
 use super::key::{Key, Queue};
 use super::landscape::Landscape;
+use super::last_good::LastGood;
 use super::leader::Leadership;
 use super::metrics::Metrics;
 use super::monitors::Monitors;
@@ -24,15 +25,19 @@ use super::owned::Owned;
 use super::refusals::Refusals;
 use super::refused_pods::{self, RefusedPods};
 use super::selection::{Home, Selection, selection};
-use super::sidecars::Pods;
-use super::status::{self, Applied, Observation, Reports};
+use super::sidecars::{Hindrance, Injecting, PODS_REFUSED, Pods, Sidecars};
+use super::status::{self, Applied, Observation, Reports, Standing};
 use crate::api::RoseyMonitor;
-use crate::plan::{Plan, Problems, plan};
+use crate::api::status::MonitorStatus;
+use crate::api::status::condition::INJECTED;
+use crate::plan::{Plan, Platform, Problems, plan};
 
 /// A failure that the API server may take back shows in the status only when it has come so often in a row.
 const PATIENT: u32 = 3;
 /// The same while the garbage collector is awaited, which needs its time: about 30 s.
 const PATIENT_WITH_LEAVING: u32 = 20;
+/// When a monitor is tried again whose turn came while the lease was overdue.
+const LATE: Duration = Duration::from_secs(1);
 
 /// Everything that a reconcile works with.
 pub struct Context {
@@ -56,6 +61,10 @@ pub struct Context {
     pub refused_pods: RefusedPods,
     /// What was said of them.
     pub reports: Reports,
+    /// What the invalid ones were before.
+    pub last_good: LastGood,
+    /// Where pods get their exporter.
+    pub injecting: Injecting,
     /// Their failures.
     pub backoff: Backoff,
     /// Their Events.
@@ -65,10 +74,33 @@ pub struct Context {
 }
 
 impl Context {
-    /// Forgets a monitor that is gone.
-    pub fn forget(&self, key: &Key) {
+    /// A monitor is there, which was `before`.
+    pub fn arrived(&self, monitor: &RoseyMonitor, before: Option<&Arc<RoseyMonitor>>) {
+        let key = Key::of(monitor);
+        self.reports.shown(&key, monitor);
+        let Some(before) = before.filter(|before| before.metadata.generation != monitor.metadata.generation) else {
+            return;
+        };
+        // Nobody would look at it: a new leader begins by looking at every monitor.
+        if !self.queue.is_open() {
+            return;
+        }
+        if before.metadata.uid == monitor.metadata.uid {
+            self.last_good.changed(before);
+        }
+        self.pods.released(&key);
+    }
+
+    /// A monitor is gone.
+    pub fn left(&self, key: &Key) {
+        self.forget(key);
+        self.pods.released(key);
+    }
+
+    fn forget(&self, key: &Key) {
         self.backoff.forget(key);
         self.reports.forget(key);
+        self.last_good.forget(key);
         self.metrics.planned(key, None);
     }
 }
@@ -99,6 +131,7 @@ impl Error {
             Self::Apply(apply::Error::NotLeader(_)) | Self::Status(status::Error::NotLeader(_)) => "not_leader",
             Self::Apply(error) if error.is_final() => "refused",
             Self::Apply(_) => "apply",
+            Self::Status(status::Error::Changed) => "changed",
             Self::Status(_) => "status",
             Self::RefusedPods(_) => "refused_pods",
         }
@@ -107,7 +140,7 @@ impl Error {
     /// The longest wait before the next try. What others have to mend is looked at again soon: it costs a read or nothing.
     fn cap(&self) -> Duration {
         match self {
-            Self::Apply(apply::Error::Leaving { .. }) => Duration::from_secs(2),
+            Self::Apply(apply::Error::Leaving { .. }) | Self::Status(status::Error::Changed) => Duration::from_secs(2),
             Self::Apply(apply::Error::NameTaken { .. } | apply::Error::Missing(_)) => Duration::from_secs(15),
             _ => Duration::from_secs(300),
         }
@@ -142,6 +175,7 @@ async fn term(context: Arc<Context>, concurrency: u16, shutdown: CancellationTok
     let mut due = context.queue.open();
     context.owned.distrust();
     context.reports.clear();
+    context.last_good.clear();
     for monitor in context.monitors.store().state() {
         context.queue.push(&Key::of(&monitor));
     }
@@ -196,23 +230,61 @@ async fn reconcile(monitor: &RoseyMonitor, context: &Context) -> Result<Action, 
     if monitor.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
+    let key = Key::of(monitor);
     let platform = context.landscape.platform().borrow().clone();
     let plan = plan(monitor, &platform);
+    let last = match plan {
+        Ok(_) => {
+            context.last_good.settled(&key, monitor);
+            None
+        }
+        Err(_) => last_plan(monitor, &platform, context),
+    };
     let applied = apply(monitor, &plan, context).await;
+    let kept = match &last {
+        Some(last) if matches!(applied, Applied::Invalid) => write(monitor, last, context).await,
+        _ => Ok(()),
+    };
     let now = k8s_openapi::jiff::Timestamp::now().as_second();
     let refused = &context.refused_pods;
     let refused = refused
         .of(&context.client, monitor, &platform, &context.pods, now)
-        .await?;
-    let told = refused.as_ref().map(|told| told.message.as_str());
-    let sidecars = context.pods.of(monitor, &platform, told);
-    report(monitor, &plan, &applied, sidecars, context).await?;
-    match applied {
-        Applied::Failed(error) => Err(error.into()),
-        Applied::Done | Applied::Paused | Applied::Invalid => {
-            Ok(refused.map_or_else(Action::await_change, |told| Action::requeue(told.holds)))
-        }
+        .await;
+    let told = match &refused {
+        Ok(told) => told.as_ref().map(|told| told.message.clone()),
+        // Nothing new is known, and the rest has to be said all the same.
+        Err(_) => still_refused(&context.reports.standing(monitor).status),
+    };
+    let hindrance = Hindrance {
+        refused: told.as_deref(),
+        off: context.injecting.off(&key.namespace),
+    };
+    let sidecars = context.pods.of(monitor, &platform, hindrance);
+    report(monitor, &plan, last.as_ref(), &applied, sidecars, context).await?;
+    if let Applied::Failed(error) = applied {
+        return Err(error.into());
     }
+    kept?;
+    Ok(refused?.map_or_else(Action::await_change, |told| Action::requeue(told.holds)))
+}
+
+/// The plan by which the objects of an invalid monitor are kept as they were: that of its last valid spec, if this replica has
+/// seen it.
+fn last_plan(monitor: &RoseyMonitor, platform: &Platform, context: &Context) -> Option<Plan> {
+    let key = Key::of(monitor);
+    let last = context.last_good.of(&key, monitor)?;
+    let Ok(plan) = plan(&last, platform) else {
+        context.last_good.forget(&key);
+        return None;
+    };
+    (!last.spec.paused).then_some(plan)
+}
+
+/// What was said of pods that are refused, if it was.
+fn still_refused(before: &MonitorStatus) -> Option<String> {
+    let mut conditions = before.conditions.iter();
+    let said = conditions.find(|condition| condition.type_ == INJECTED && condition.reason == PODS_REFUSED);
+    said.map(|condition| condition.message.clone())
 }
 
 /// Applies the plan, unless there is none or the monitor is paused.
@@ -229,16 +301,22 @@ async fn apply(monitor: &RoseyMonitor, plan: &Result<Plan, Problems>, context: &
     if monitor.spec.paused {
         return Applied::Paused;
     }
+    match write(monitor, plan, context).await {
+        Ok(()) => Applied::Done,
+        Err(error) => Applied::Failed(error),
+    }
+}
+
+/// Brings the objects of a plan into the cluster.
+async fn write(monitor: &RoseyMonitor, plan: &Plan, context: &Context) -> Result<(), apply::Error> {
     let applier = Applier {
         client: &context.client,
         leadership: &context.leadership,
         owned: &context.owned,
         metrics: &context.metrics,
+        again: context.backoff.failures(&Key::of(monitor)) > 0,
     };
-    match applier.apply(monitor, plan, &context.landscape.missing()).await {
-        Ok(()) => Applied::Done,
-        Err(error) => Applied::Failed(error),
-    }
+    applier.apply(monitor, plan, &context.landscape.missing()).await
 }
 
 /// Whether a failure shows in the status after so many before it in a row.
@@ -250,12 +328,13 @@ fn tells(error: &apply::Error, failures: u32) -> bool {
     }
 }
 
-/// Says what was observed, if it is not said already.
+/// Says what was observed, if it is not said already. `last` is the plan by which the objects of an invalid monitor are kept.
 async fn report(
     monitor: &RoseyMonitor,
     plan: &Result<Plan, Problems>,
+    last: Option<&Plan>,
     applied: &Applied,
-    sidecars: super::sidecars::Sidecars,
+    sidecars: Sidecars,
     context: &Context,
 ) -> Result<(), Error> {
     let key = Key::of(monitor);
@@ -272,10 +351,14 @@ async fn report(
         selection: plan.as_ref().ok().map(|plan| selected(monitor, plan, context)),
         refused: plan
             .as_ref()
-            .map(|plan| context.refusals.of(&key, &plan.objects, &context.owned))
-            .unwrap_or_default(),
+            .ok()
+            .or(last)
+            .map(|plan| context.refusals.of(&key, &plan.objects, &context.owned)),
     };
-    let before = context.reports.standing(monitor);
+    let Standing {
+        status: before,
+        version,
+    } = context.reports.standing(monitor);
     let now = status::status(observation, &before, k8s_openapi::jiff::Timestamp::now());
     if now == before {
         return Ok(());
@@ -283,7 +366,7 @@ async fn report(
     info!(monitor = %key, reason = now.reason, says = now.message, "reporting");
     let written = context
         .reports
-        .write(&context.client, &context.leadership, monitor, now.clone())
+        .write(&context.client, &context.leadership, monitor, version, now.clone())
         .await?;
     if !written {
         return Ok(());
@@ -310,7 +393,8 @@ fn selected(monitor: &RoseyMonitor, plan: &Plan, context: &Context) -> Selection
 #[allow(clippy::needless_pass_by_value, reason = "the shape that kube asks for")]
 fn retry(monitor: Arc<RoseyMonitor>, error: &Error, context: Arc<Context>) -> Action {
     if error.category() == "not_leader" {
-        return Action::await_change();
+        // The lease may have been renewed late, without a new term that looks at every monitor. A term that ends drops this.
+        return Action::requeue(LATE);
     }
     if matches!(error, Error::Apply(apply::Error::Missing(_))) && !context.landscape.missing().is_empty() {
         // The definitions are watched: every monitor becomes due when they come.
@@ -323,33 +407,13 @@ fn retry(monitor: Arc<RoseyMonitor>, error: &Error, context: Arc<Context>) -> Ac
         return Action::await_change();
     }
     let delay = delay(failures, error.cap());
-    warn!(monitor = %key, %error, failures, retry_in = ?delay, "reconcile failed");
+    if matches!(error, Error::Status(status::Error::Changed)) {
+        debug!(monitor = %key, %error, retry_in = ?delay, "to be looked at again");
+    } else {
+        warn!(monitor = %key, %error, failures, retry_in = ?delay, "reconcile failed");
+    }
     Action::requeue(delay)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::operator::leader::NotLeader;
-    use crate::plan::Kind;
-
-    #[test]
-    fn a_failure_shows_once_it_has_lasted_for_longer_than_such_failures_do() {
-        let (kind, name) = (Kind::ConfigMap, String::from("rosey-exporter"));
-        let taken = apply::Error::NameTaken {
-            kind,
-            name: name.clone(),
-        };
-        let leaving = apply::Error::Leaving {
-            kind,
-            name: name.clone(),
-        };
-        let doing = "applied";
-        let silent = apply::Error::Timeout { kind, name, doing };
-        let first = |error: &apply::Error| (0..100).find(|&failures| tells(error, failures));
-        assert_eq!(first(&taken), Some(0));
-        assert_eq!(first(&silent), Some(3));
-        assert_eq!(first(&leaving), Some(20));
-        assert_eq!(first(&NotLeader.into()), None);
-    }
-}
+mod tests;

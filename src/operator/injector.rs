@@ -104,6 +104,14 @@ pub struct Settings {
     pub lives: Lives,
 }
 
+impl Settings {
+    /// Namespaces whose pods are never touched.
+    #[must_use]
+    pub fn excluded(&self) -> BTreeSet<String> {
+        BTreeSet::from(["kube-system".to_owned(), self.namespace.clone()])
+    }
+}
+
 /// Why the injector can't run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -155,7 +163,7 @@ impl Injector {
         registry: &Registry,
     ) -> Result<Self, Error> {
         let names = settings.endpoint.names()?;
-        let excluded = BTreeSet::from(["kube-system".to_owned(), settings.namespace.clone()]);
+        let excluded = settings.excluded();
         let facts = admission::Facts {
             monitors,
             platform,

@@ -63,6 +63,12 @@ impl Queue {
         }
     }
 
+    /// Whether somebody looks at what is pushed.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// Opens the queue; an earlier opening ends.
     #[must_use]
     pub fn open(&self) -> mpsc::UnboundedReceiver<Key> {

@@ -78,6 +78,9 @@ impl Monitors {
     }
 }
 
+/// Is told of a monitor, and of what the cache had of it before.
+pub type Told = dyn Fn(&RoseyMonitor, Option<&Arc<RoseyMonitor>>) + Send;
+
 /// Takes in what the watch of the monitors says, and tells who has to know.
 pub struct Feed {
     /// What is filled.
@@ -90,6 +93,8 @@ pub struct Feed {
     pub queue: Queue,
     /// Told of monitors that can't be read.
     pub metrics: Arc<Metrics>,
+    /// Told of monitors that are there, and of what the cache had of them before.
+    pub told: Box<Told>,
     /// Told of monitors that are gone.
     pub gone: Box<dyn Fn(&Key) + Send>,
     /// Monitors that the relist in progress has shown.
@@ -126,7 +131,7 @@ impl Feed {
                         self.depart(&key);
                     }
                 }
-                let before: HashMap<_, _> = before.iter().map(|old| (Key::of(old), signature(old))).collect();
+                let before: HashMap<_, _> = before.into_iter().map(|old| (Key::of(&old), old)).collect();
                 for monitor in self.monitors.store.state() {
                     self.arrive(&monitor, before.get(&Key::of(&monitor)));
                 }
@@ -134,7 +139,7 @@ impl Feed {
             }
             Event::Apply(guard) => {
                 if let Some(monitor) = self.read(guard) {
-                    let before = self.monitors.get(&Key::of(&monitor)).map(|old| signature(&old));
+                    let before = self.monitors.get(&Key::of(&monitor));
                     self.writer.apply_watcher_event(&Event::Apply(monitor.clone()));
                     self.arrive(&monitor, before.as_ref());
                 }
@@ -172,11 +177,12 @@ impl Feed {
         }
     }
 
-    fn arrive(&self, monitor: &RoseyMonitor, before: Option<&Signature>) {
+    fn arrive(&self, monitor: &RoseyMonitor, before: Option<&Arc<RoseyMonitor>>) {
         let key = Key::of(monitor);
         self.monitors.index(monitor);
         self.owned.monitor_exists(&key);
-        if is_due(before, &signature(monitor)) {
+        (self.told)(monitor, before);
+        if is_due(before.map(|before| signature(before)).as_ref(), &signature(monitor)) {
             self.queue.push(&key);
         }
     }

@@ -204,6 +204,7 @@ mod tests {
         let wrote = |version| {
             owned.record(
                 &key,
+                "m",
                 Kind::AlertmanagerConfig,
                 "rosey.ops",
                 Written {

@@ -20,7 +20,7 @@ use crate::sidecar::CONTAINER;
 
 mod condition;
 
-pub use condition::{Injected, injected};
+pub use condition::{Hindrance, Injected, Injecting, PODS_REFUSED, injected};
 
 /// A pod as far as it concerns us.
 pub type Pod = Object<PodSpec, PodStatus>;
@@ -231,9 +231,34 @@ impl Pods {
             .max()
     }
 
-    /// What the pods say about a monitor; `refused` is what keeps further ones from being created.
+    /// Makes the monitors due that select pods with the exporter of this one: it is gone, or selects others.
+    pub fn released(&self, by: &Key) {
+        let records = lock(&self.records);
+        let pods = records.get(&*by.namespace).into_iter().flat_map(BTreeMap::values);
+        let carrying = pods
+            .filter(|record| matches!(&record.exporter, Exporter::Injected { monitor, .. } if **monitor == *by.name));
+        let labels: Vec<_> = carrying.map(|record| record.labels.clone()).collect();
+        drop(records);
+        self.announce(&by.namespace, &labels);
+    }
+
+    /// The exporter of a pod that `key` selects; that of another monitor which does not select it any more is none.
+    fn exporter_of(&self, key: &Key, record: &Record) -> Exporter {
+        if let Exporter::Injected { monitor: by, .. } = &record.exporter
+            && **by != *key.name
+        {
+            let other = self.monitors.get(&Key::new(&key.namespace, by));
+            if !other.is_some_and(|other| matches(&other, &record.labels)) {
+                return Exporter::Missing;
+            }
+        }
+        record.exporter.clone()
+    }
+
+    /// What the pods say about a monitor.
     #[must_use]
-    pub fn of(&self, monitor: &RoseyMonitor, platform: &Platform, refused: Option<&str>) -> Sidecars {
+    pub fn of(&self, monitor: &RoseyMonitor, platform: &Platform, hindrance: Hindrance<'_>) -> Sidecars {
+        let key = Key::of(monitor);
         let namespace = monitor.metadata.namespace.as_deref().unwrap_or_default();
         let records = lock(&self.records);
         let pods = records
@@ -245,7 +270,7 @@ impl Pods {
             .map(|(name, record)| Selected {
                 pod: name.to_string(),
                 owner: record.owner.clone(),
-                exporter: record.exporter.clone(),
+                exporter: self.exporter_of(&key, record),
             })
             .collect();
         drop(records);
@@ -254,13 +279,13 @@ impl Pods {
             namespace,
             image(monitor, platform),
             &pods,
-            refused,
+            hindrance,
         )
     }
 }
 
 /// Counts the pods that a monitor selects.
-fn judge(monitor: &str, namespace: &str, image: &str, pods: &[Selected], refused: Option<&str>) -> Sidecars {
+fn judge(monitor: &str, namespace: &str, image: &str, pods: &[Selected], hindrance: Hindrance<'_>) -> Sidecars {
     let ours = |pod: &&Selected| matches!(&pod.exporter, Exporter::Injected { monitor: by, .. } if **by == *monitor);
     let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
     let carrying = pods.iter().filter(ours).count();
@@ -276,7 +301,7 @@ fn judge(monitor: &str, namespace: &str, image: &str, pods: &[Selected], refused
         summary: format!("{carrying}/{}", pods.len()),
     };
     Sidecars {
-        injected: injected(monitor, namespace, pods, refused),
+        injected: injected(monitor, namespace, pods, hindrance),
         counts,
     }
 }

@@ -1,27 +1,20 @@
 //! What the operator says about a monitor: the conditions, computed from what was observed, and written only when they differ.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Patch, PatchParams};
-use kube::core::PartialObjectMeta;
-use kube::{Api, Client, ResourceExt};
-use serde_json::json;
 
-use super::FIELD_MANAGER;
 use super::apply;
-use super::key::Key;
-use super::leader::{Leadership, NotLeader};
-use super::owned::parse_version;
+use super::leader::NotLeader;
 use super::selection::Selection;
 use super::sidecars::Sidecars;
-use crate::api::RoseyMonitor;
 use crate::api::status::condition::{INJECTED, READY, SELECTED, STALLED, VALID};
 use crate::api::status::{MonitorStatus, RefusedChannel, RuleCounts};
-use crate::cluster::client::{RequestError, answered, is_other_object};
+use crate::cluster::client::RequestError;
 use crate::plan::{Plan, Problems};
+
+mod reports;
+
+pub use reports::{Reports, Standing};
 
 /// Why the status could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +22,9 @@ pub enum Error {
     /// Another replica may lead by now.
     #[error(transparent)]
     NotLeader(#[from] NotLeader),
+    /// Somebody has changed the monitor since it was read; what was observed may not hold any more.
+    #[error("the monitor has changed since it was read")]
+    Changed,
     /// The API server refused it, or did not answer.
     #[error("the status could not be written: {0}")]
     Request(#[from] RequestError),
@@ -60,8 +56,8 @@ pub struct Observation<'a> {
     pub sidecars: Sidecars,
     /// What the Prometheus stack says; `None` without a plan.
     pub selection: Option<Selection>,
-    /// What prometheus-operator refused.
-    pub refused: Vec<RefusedChannel>,
+    /// What prometheus-operator refused; `None` if nothing new is known of it.
+    pub refused: Option<Vec<RefusedChannel>>,
 }
 
 struct Verdict {
@@ -136,7 +132,7 @@ pub fn status(observation: Observation<'_>, previous: &MonitorStatus, now: Times
             }),
             Err(_) => previous.rules.clone(),
         },
-        refused_channels: observation.refused,
+        refused_channels: observation.refused.unwrap_or_else(|| previous.refused_channels.clone()),
         deployments: None,
     }
 }
@@ -199,102 +195,6 @@ fn failure(error: &apply::Error) -> &'static str {
 
 fn whole_seconds(now: Timestamp) -> Timestamp {
     Timestamp::from_second(now.as_second()).unwrap_or(now)
-}
-
-/// The statuses that were written, until the watch has shown them.
-#[derive(Debug, Default)]
-pub struct Reports(Mutex<HashMap<Key, Report>>);
-
-#[derive(Debug)]
-struct Report {
-    uid: Option<String>,
-    version: u64,
-    status: MonitorStatus,
-}
-
-impl Reports {
-    /// The status that stands now: that of the cache, unless ours is newer.
-    #[must_use]
-    pub fn standing(&self, monitor: &RoseyMonitor) -> MonitorStatus {
-        let key = Key::of(monitor);
-        let cached = || MonitorStatus {
-            deployments: None,
-            ..monitor.status.clone().unwrap_or_default()
-        };
-        let mut reports = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match reports.get(&key) {
-            Some(report)
-                if report.uid == monitor.metadata.uid
-                    && report.version > parse_version(monitor.metadata.resource_version.as_deref()) =>
-            {
-                report.status.clone()
-            }
-            Some(_) => {
-                reports.remove(&key);
-                cached()
-            }
-            None => cached(),
-        }
-    }
-
-    /// Forgets a monitor that is gone.
-    pub fn forget(&self, key: &Key) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
-    }
-
-    /// Forgets everything: another replica may have written since.
-    pub fn clear(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-
-    /// Writes the status of a monitor and answers true, or false if the monitor is gone. `status.deployments` is not ours and
-    /// stays.
-    ///
-    /// # Errors
-    /// The API server's, or this replica does not lead.
-    pub async fn write(
-        &self,
-        client: &Client,
-        leadership: &Leadership,
-        monitor: &RoseyMonitor,
-        status: MonitorStatus,
-    ) -> Result<bool, Error> {
-        let namespace = monitor.namespace().unwrap_or_default();
-        let api: Api<PartialObjectMeta<RoseyMonitor>> = Api::namespaced(client.clone(), &namespace);
-        let name = monitor.name_any();
-        // The uid keeps the status of a deleted monitor from its successor.
-        let patch = Patch::Apply(json!({
-            "apiVersion": "rosey.dev/v1alpha1",
-            "kind": "RoseyMonitor",
-            "metadata": {"name": name, "namespace": namespace, "uid": monitor.uid()},
-            "status": status,
-        }));
-        leadership.check()?;
-        let parameters = PatchParams::apply(FIELD_MANAGER).force();
-        let written = match answered(api.patch_status(&name, &parameters, &patch)).await {
-            Err(RequestError::Refused(error)) if gone(&error) => return Ok(false),
-            written => written?,
-        };
-        if written.metadata.uid != monitor.metadata.uid {
-            // A successor that came meanwhile, whose uid the API server has not compared: it is due and tells its own.
-            return Ok(false);
-        }
-        let version = parse_version(written.metadata.resource_version.as_deref());
-        let report = Report {
-            uid: monitor.uid(),
-            version,
-            status,
-        };
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(Key::of(monitor), report);
-        Ok(true)
-    }
-}
-
-fn gone(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.is_not_found()) || is_other_object(error)
 }
 
 #[cfg(test)]

@@ -4,9 +4,12 @@ use http_body_util::BodyExt;
 use kube::client::Body;
 use tower_test::mock;
 
+use serde_json::{Value, json};
+
 use super::*;
+use crate::operator::FIELD_MANAGER;
 use crate::operator::key::Queue;
-use crate::plan::Report;
+use crate::plan::{Object, Report};
 
 type Request = axum::http::Request<Body>;
 type Response = axum::http::Response<Body>;
@@ -133,17 +136,27 @@ async fn applied_plans(steps: Vec<Step>, owned: &Owned, leads: bool, plans: &[Pl
     let (leadership, metrics) = (Leadership::fixed(leads), Metrics::new().unwrap());
     let mut result = Ok(());
     for plan in plans {
+        let again = result.is_err();
         let applier = Applier {
             client: &client,
             leadership: &leadership,
             owned,
             metrics: &metrics,
+            again,
         };
         result = applier.apply(&monitor(), plan, &BTreeSet::new()).await;
     }
     drop(client);
     server.await.unwrap();
     result
+}
+
+/// A watch has shown `x` as it stands at version 7.
+fn heard() -> Owned {
+    let owned = unknown();
+    let seen = serde_json::from_value(live("monitor-uid", &json!({}))).unwrap();
+    owned.observe(Kind::ConfigMap, kube::runtime::watcher::Event::Apply(seen));
+    owned
 }
 
 fn unknown() -> Owned {
@@ -158,8 +171,13 @@ async fn an_object_that_nobody_has_is_created_once_and_left_alone_afterwards() {
 
 #[tokio::test]
 async fn a_foreign_object_of_the_same_name_stays_untouched() {
-    let steps = vec![create(status(409, "Conflict")), read((200, foreign()))];
-    let error = applied(steps, &unknown(), true, 1).await.unwrap_err();
+    // As long as it stands there it is looked at and not tried again.
+    let steps = vec![
+        create(status(409, "Conflict")),
+        read((200, foreign())),
+        read((200, foreign())),
+    ];
+    let error = applied(steps, &unknown(), true, 2).await.unwrap_err();
     assert!(
         matches!(error, Error::NameTaken { kind: Kind::ConfigMap, ref name } if name == "x"),
         "{error}"
@@ -284,6 +302,58 @@ async fn what_somebody_added_is_removed_unless_the_object_was_written_since() {
     let mut steps = found();
     steps.extend([swept(status(409, "Conflict")), read(clean())]);
     applied(steps, &unknown(), true, 2).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_somebody_added_is_looked_for_again_if_it_could_not_be_removed() {
+    let added = || (200, live("monitor-uid", &json!({"a": "1", "b": "2"})));
+    let failure = || status(500, "InternalError");
+    let swept = |answer| Step {
+        method: "PATCH",
+        asks: &["\"path\":\"/data\""],
+        lacks: &[],
+        answer,
+    };
+    for broken in [vec![read(failure())], vec![read(added()), swept(failure())]] {
+        let mut steps = vec![read(added()), overwrite(added())];
+        steps.extend(broken);
+        steps.extend([
+            read(added()),
+            overwrite(added()),
+            read(added()),
+            swept((200, live("monitor-uid", &json!({"a": "1"})))),
+        ]);
+        applied(steps, &heard(), true, 3).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_renamed_object_goes_when_the_new_one_is_there_and_not_before() {
+    let created = |answer| Step {
+        asks: &["/configmaps/y"],
+        ..create(answer)
+    };
+    let removed = Step {
+        method: "DELETE",
+        asks: &["/configmaps/x"],
+        lacks: &[],
+        answer: (200, json!({"kind": "Status", "apiVersion": "v1", "status": "Success"})),
+    };
+    let absent = Step {
+        asks: &["/configmaps/y"],
+        ..read(status(404, "NotFound"))
+    };
+    let mut second = live("monitor-uid", &json!({"a": "1"}));
+    second["metadata"]["name"] = json!("y");
+    let steps = vec![
+        create((201, live("monitor-uid", &json!({"a": "1"})))),
+        created(status(422, "Invalid")),
+        absent,
+        created((201, second)),
+        removed,
+    ];
+    let plans = [planned(&["x"]), planned(&["y"]), planned(&["y"])];
+    applied_plans(steps, &unknown(), true, &plans).await.unwrap();
 }
 
 #[tokio::test]

@@ -36,7 +36,8 @@ impl World {
             version,
             hash: 1,
         };
-        self.owned.record(&self.key, Kind::ConfigMap, "rosey-exporter", written);
+        self.owned
+            .record(&self.key, "m", Kind::ConfigMap, "rosey-exporter", written);
     }
 
     fn hears(&self, event: Event<PartialObjectMeta<DynamicObject>>) {
@@ -48,7 +49,8 @@ impl World {
     }
 
     fn standing(&self) -> Standing {
-        self.owned.standing(&self.key, Kind::ConfigMap, "rosey-exporter", 1)
+        self.owned
+            .standing(&self.key, "m", Kind::ConfigMap, "rosey-exporter", 1)
     }
 }
 
@@ -142,7 +144,7 @@ fn what_we_wrote_is_a_leftover_before_the_watch_has_shown_it() {
 fn what_was_removed_before_the_watch_has_shown_it_is_no_leftover() {
     let world = World::new();
     world.wrote(5);
-    world.owned.removed(&world.key, Kind::ConfigMap, "rosey-exporter");
+    world.owned.forget(&world.key, Kind::ConfigMap, "rosey-exporter");
     assert_eq!(world.owned.leftovers(&world.key, "m", &BTreeSet::new()), []);
     assert_eq!(world.standing(), Standing::Unseen);
 }
@@ -179,4 +181,49 @@ fn a_new_leader_reads_before_it_trusts() {
     world.hears(Event::Apply(object(5, "m")));
     world.owned.distrust();
     assert_eq!(world.standing(), Standing::Unknown);
+}
+
+#[test]
+fn a_namespace_stays_configured_until_the_last_of_its_monitors_is_gone() {
+    let world = World::new();
+    let configured = world.owned.configured();
+    let second = Key::new("bots", "second");
+    world.wrote(5);
+    let written = || Written {
+        uid: "p".into(),
+        version: 5,
+        hash: 1,
+    };
+    world
+        .owned
+        .record(&second, "n", Kind::ConfigMap, "second-exporter", written());
+    for _ in 0..2 {
+        world.owned.monitor_exists(&second);
+        assert!(configured.borrow().contains("bots"));
+        world.owned.monitor_gone(&second);
+        assert!(configured.borrow().contains("bots"));
+    }
+    world.owned.monitor_gone(&world.key);
+    assert!(configured.borrow().is_empty());
+}
+
+#[test]
+fn what_was_written_for_a_deleted_monitor_is_nothing_that_its_successor_may_overwrite() {
+    let world = World::new();
+    world.wrote(5);
+    world.hears(Event::Apply(object(5, "m")));
+    world.owned.monitor_gone(&world.key);
+    world.owned.monitor_exists(&world.key);
+    assert_eq!(world.standing(), Standing::Unknown);
+
+    // A write that was under way when its monitor went.
+    world.wrote(6);
+    let standing = |uid, hash| {
+        world
+            .owned
+            .standing(&world.key, uid, Kind::ConfigMap, "rosey-exporter", hash)
+    };
+    assert_eq!(standing("m", 2), Standing::Ours { uid: "o".into() });
+    assert_eq!(standing("successor", 2), Standing::Unknown);
+    assert_eq!(world.owned.leftovers(&world.key, "successor", &BTreeSet::new()), []);
 }

@@ -7,6 +7,9 @@ use super::{Exporter, Selected, State};
 /// How many names a message lists before it says "and n more".
 const NAMED: usize = 3;
 
+/// Reason of the condition while further pods are refused.
+pub const PODS_REFUSED: &str = "PodsRefused";
+
 /// The condition Injected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Injected {
@@ -18,12 +21,45 @@ pub struct Injected {
     pub message: String,
 }
 
+/// Where pods get their exporter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Injecting {
+    /// Nowhere: the operator registers no webhook.
+    #[default]
+    Nowhere,
+    /// In every namespace but these.
+    AllBut(BTreeSet<String>),
+}
+
+impl Injecting {
+    /// Why pods of a namespace get none.
+    #[must_use]
+    pub fn off(&self, namespace: &str) -> Option<&'static str> {
+        match self {
+            Self::Nowhere => Some("the operator runs with --no-injection"),
+            Self::AllBut(excluded) if excluded.contains(namespace) => {
+                Some("none is put into pods of this namespace; move the bot and its monitor to another one")
+            }
+            Self::AllBut(_) => None,
+        }
+    }
+}
+
+/// What keeps pods from having an exporter, whatever they say of themselves.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Hindrance<'a> {
+    /// How further pods are refused because of it.
+    pub refused: Option<&'a str>,
+    /// Why no pod of the namespace gets one.
+    pub off: Option<&'a str>,
+}
+
 /// Judges the pods that a monitor selects. What keeps an exporter from running comes first, then pods that are refused because
-/// of it (`refused` says how), then pods without one.
+/// of it, then pods without one.
 #[must_use]
-pub fn injected(monitor: &str, namespace: &str, pods: &[Selected], refused: Option<&str>) -> Injected {
+pub fn injected(monitor: &str, namespace: &str, pods: &[Selected], hindrance: Hindrance<'_>) -> Injected {
     let total = pods.len();
-    if total == 0 && refused.is_none() {
+    if total == 0 && hindrance.refused.is_none() {
         return unknown("NoPods", "no pod matches spec.selector".into());
     }
     let ours = pods.iter().filter_map(|pod| match &pod.exporter {
@@ -68,47 +104,18 @@ pub fn injected(monitor: &str, namespace: &str, pods: &[Selected], refused: Opti
             ),
         );
     }
-    if let Some(refused) = refused {
-        return bad("PodsRefused", refused.to_owned());
+    if let Some(refused) = hindrance.refused {
+        return bad(PODS_REFUSED, refused.to_owned());
     }
-    let skipped: Vec<_> = pods
-        .iter()
-        .filter_map(|pod| match &pod.exporter {
-            Exporter::Skipped(why) => Some((pod, &**why)),
-            _ => None,
-        })
-        .collect();
-    let missing: Vec<_> = pods
-        .iter()
-        .filter(|pod| match &pod.exporter {
-            Exporter::Missing => true,
-            Exporter::Injected { monitor: by, .. } => **by != *monitor,
-            Exporter::Skipped(_) => false,
-        })
-        .collect();
-    if !missing.is_empty() {
-        let owners: BTreeSet<&str> = missing.iter().map(|pod| &*pod.owner).collect();
-        return bad(
-            "PodsMissing",
-            format!(
-                "{} of {total} pods started before the monitor; run: {}",
-                missing.len(),
-                mend(&owners, namespace)
-            ),
+    if let Some((reason, message)) = lacking(monitor, namespace, pods, hindrance.off) {
+        return bad(reason, message);
+    }
+    let n = ours.filter(|(.., state)| **state == State::Starting).count();
+    if n > 0 {
+        return unknown(
+            "Starting",
+            format!("the exporter does not run yet in {n} of {total} pods"),
         );
-    }
-    if let Some((pod, why)) = skipped.first() {
-        return bad(
-            "Skipped",
-            format!(
-                "{} of {total} pods have no exporter, for example pod {}: {why}",
-                skipped.len(),
-                pod.pod
-            ),
-        );
-    }
-    if ours.clone().all(|(.., state)| *state == State::Starting) {
-        return unknown("Starting", starting(total));
     }
     Injected {
         status: "True",
@@ -125,12 +132,49 @@ fn unknown(reason: &'static str, message: String) -> Injected {
     }
 }
 
-fn starting(pods: usize) -> String {
-    if pods == 1 {
-        "the exporter of the pod is starting".into()
-    } else {
-        format!("the exporters of {pods} pods are starting")
+/// What is to be said of the pods that carry no exporter of this monitor.
+fn lacking(monitor: &str, namespace: &str, pods: &[Selected], off: Option<&str>) -> Option<(&'static str, String)> {
+    let total = pods.len();
+    let (mut skipped, mut missing, mut others) = (Vec::new(), Vec::new(), Vec::new());
+    for pod in pods {
+        match &pod.exporter {
+            Exporter::Skipped(why) => skipped.push((pod, why)),
+            Exporter::Missing => missing.push(pod),
+            Exporter::Injected { monitor: by, .. } if **by != *monitor => others.push(by),
+            Exporter::Injected { .. } => {}
+        }
     }
+    let lacking = skipped.len() + missing.len() + others.len();
+    if let Some(why) = off.filter(|_| lacking > 0) {
+        let message = format!("{lacking} of {total} pods have no exporter: {why}");
+        return Some(("InjectionOff", message));
+    }
+    // A new pod would be skipped, because two monitors select it, so there is nothing to restart yet.
+    if let Some(other) = others.first() {
+        let message = format!(
+            "{} of {total} pods carry the exporter of monitor {other}; change spec.selector of one of the two",
+            others.len()
+        );
+        return Some(("OtherMonitor", message));
+    }
+    if !missing.is_empty() {
+        let owners = missing.iter().map(|pod| &*pod.owner).collect();
+        let message = format!(
+            "{} of {total} pods started before the monitor; run: {}",
+            missing.len(),
+            mend(&owners, namespace)
+        );
+        return Some(("PodsMissing", message));
+    }
+    let (pod, why) = skipped.first()?;
+    let owners = skipped.iter().map(|(pod, _)| &*pod.owner).collect();
+    let message = format!(
+        "{} of {total} pods have no exporter, for example pod {}: {why}; once that is mended, run: {}",
+        skipped.len(),
+        pod.pod,
+        mend(&owners, namespace)
+    );
+    Some(("Skipped", message))
 }
 
 /// What to run so that pods with an exporter take the place of those without.

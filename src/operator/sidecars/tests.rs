@@ -1,3 +1,4 @@
+use kube::runtime::reflector::store::Writer;
 use serde_json::{Value, json};
 
 use super::*;
@@ -31,7 +32,14 @@ fn running(name: &str) -> Pod {
     carrying(name, &json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}}))
 }
 
-fn world(pods: Vec<Pod>) -> (Pods, tokio::sync::mpsc::UnboundedReceiver<Key>, RoseyMonitor) {
+type Due = tokio::sync::mpsc::UnboundedReceiver<Key>;
+
+fn world(pods: Vec<Pod>) -> (Pods, Due, RoseyMonitor) {
+    let (all, _, due, monitor) = cluster(pods);
+    (all, due, monitor)
+}
+
+fn cluster(pods: Vec<Pod>) -> (Pods, Writer<RoseyMonitor>, Due, RoseyMonitor) {
     let monitor: RoseyMonitor = serde_json::from_value(json!({
         "apiVersion": "rosey.dev/v1alpha1", "kind": "RoseyMonitor", "metadata": {"namespace": "bots", "name": "rosey"},
         "spec": {"environment": "test", "selector": {"matchLabels": {"app": "rosey"}}},
@@ -50,12 +58,12 @@ fn world(pods: Vec<Pod>) -> (Pods, tokio::sync::mpsc::UnboundedReceiver<Key>, Ro
         all.observe(Event::InitApply(pod));
     }
     all.observe(Event::InitDone);
-    (all, due, monitor)
+    (all, feed, due, monitor)
 }
 
 fn sidecars(pods: Vec<Pod>) -> Sidecars {
     let (all, _, monitor) = world(pods);
-    all.of(&monitor, &Platform::default(), None)
+    all.of(&monitor, &Platform::default(), Hindrance::default())
 }
 
 fn verdict(pods: Vec<Pod>) -> (&'static str, &'static str, String) {
@@ -104,7 +112,9 @@ fn all_exporters_running_is_good_and_no_pod_at_all_is_unknown() {
         .1,
         "Starting"
     );
-    assert_eq!(verdict(vec![running("a"), carrying("b", &json!({}))]).0, "True");
+    let (status, reason, message) = verdict(vec![running("a"), carrying("b", &json!({}))]);
+    assert_eq!((status, reason), ("Unknown", "Starting"));
+    assert_eq!(message, "the exporter does not run yet in 1 of 2 pods");
 }
 
 #[test]
@@ -153,7 +163,64 @@ fn an_exporter_that_crashes_and_a_pod_that_was_skipped_are_said() {
     );
     let (_, reason, message) = verdict(vec![skipped]);
     assert_eq!(reason, "Skipped");
-    assert!(message.ends_with("port 9100 is taken"), "{message}");
+    assert_eq!(
+        message,
+        "1 of 1 pods have no exporter, for example pod a: port 9100 is taken; once that is mended, run: \
+         kubectl rollout restart deployment/rosey -n bots"
+    );
+}
+
+#[test]
+fn a_pod_with_the_exporter_of_another_monitor_is_not_to_be_restarted_while_that_one_selects_it() {
+    let foreign = || {
+        let mut pod = running("a");
+        let annotations = pod.metadata.annotations.get_or_insert_default();
+        annotations.insert(INJECTED_ANNOTATION.into(), "other@1".into());
+        pod
+    };
+    let (all, mut feed, mut due, monitor) = cluster(vec![foreign(), pod("b", &json!({}))]);
+    let said = || {
+        let injected = all.of(&monitor, &Platform::default(), Hindrance::default()).injected;
+        (injected.reason, injected.message)
+    };
+    assert_eq!(said().0, "PodsMissing", "whoever injected it is gone");
+
+    let mut other = monitor.clone();
+    other.metadata.name = Some("other".into());
+    feed.apply_watcher_event(&Event::Apply(other.clone()));
+    let message = "1 of 2 pods carry the exporter of monitor other; change spec.selector of one of the two";
+    assert_eq!(said(), ("OtherMonitor", message.into()));
+
+    while due.try_recv().is_ok() {}
+    other.spec.selector.match_labels = Some([("app".into(), "else".into())].into());
+    feed.apply_watcher_event(&Event::Apply(other.clone()));
+    all.released(&Key::of(&other));
+    assert_eq!(due.try_recv().unwrap(), Key::of(&monitor));
+    assert_eq!(said().0, "PodsMissing");
+}
+
+#[test]
+fn where_nothing_is_injected_nobody_is_told_to_restart() {
+    let excluded = Injecting::AllBut(["bots".to_owned()].into());
+    assert_eq!(excluded.off("elsewhere"), None);
+    let skipped = pod("a", &json!({"metadata": {"annotations": {SKIPPED_ANNOTATION: "why"}}}));
+    let (all, .., monitor) = cluster(vec![skipped, pod("b", &json!({})), running("c")]);
+    for injecting in [Injecting::Nowhere, excluded] {
+        let off = Hindrance {
+            refused: None,
+            off: injecting.off("bots"),
+        };
+        let said = all.of(&monitor, &Platform::default(), off).injected;
+        assert_eq!((said.status, said.reason), ("False", "InjectionOff"));
+        let expected = format!("2 of 3 pods have no exporter: {}", off.off.unwrap());
+        assert_eq!(said.message, expected);
+    }
+    let (all, .., monitor) = cluster(vec![running("c")]);
+    let off = Hindrance {
+        refused: None,
+        off: Some("off"),
+    };
+    assert_eq!(all.of(&monitor, &Platform::default(), off).injected.status, "True");
 }
 
 #[test]
@@ -191,7 +258,11 @@ fn labels_survive_the_compact_record() {
 fn pods_that_are_refused_stand_before_those_that_are_missing_and_before_none_at_all() {
     for pods in [vec![], vec![pod("b", &json!({}))], vec![running("a")]] {
         let (all, _, monitor) = world(pods);
-        let said = all.of(&monitor, &Platform::default(), Some("full")).injected;
+        let full = Hindrance {
+            refused: Some("full"),
+            off: None,
+        };
+        let said = all.of(&monitor, &Platform::default(), full).injected;
         assert_eq!(
             (said.status, said.reason, said.message.as_str()),
             ("False", "PodsRefused", "full")

@@ -1,5 +1,3 @@
-use kube::client::Body;
-
 use super::*;
 use crate::api::status::SidecarCounts;
 use crate::operator::sidecars::Injected;
@@ -33,7 +31,7 @@ fn observation<'a>(plan: Result<&'a Plan, &'a Problems>, applied: &'a Applied) -
             reason: "Selected",
             message: "fine".into(),
         }),
-        refused: Vec::new(),
+        refused: Some(Vec::new()),
     }
 }
 
@@ -132,45 +130,21 @@ fn a_paused_monitor_keeps_its_ready() {
     );
 }
 
-#[tokio::test]
-async fn the_status_of_a_monitor_that_is_gone_is_nobodys() {
-    let monitor = |uid: &str| {
-        json!({
-            "apiVersion": "rosey.dev/v1alpha1", "kind": "RoseyMonitor",
-            "metadata": {"namespace": "bots", "name": "rosey", "uid": uid, "resourceVersion": "7"},
-            "spec": {"environment": "test", "selector": {}},
-        })
-    };
-    let refused = |code: u16, reason: &str, field: &str| {
-        json!({
-            "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": "m",
-            "details": {"causes": [{"reason": "r", "message": "m", "field": field}]},
-        })
-    };
-    for (code, answer, written) in [
-        (200, monitor("m"), Some(true)),
-        (200, monitor("successor"), Some(false)),
-        (404, refused(404, "NotFound", ""), Some(false)),
-        (422, refused(422, "Invalid", "metadata.uid"), Some(false)),
-        (422, refused(422, "Invalid", "status.reason"), None),
-        (409, refused(409, "Conflict", ""), None),
-    ] {
-        let (service, mut handle) = tower_test::mock::pair::<axum::http::Request<Body>, axum::http::Response<Body>>();
-        let server = tokio::spawn(async move {
-            let (_, send) = handle.next_request().await.unwrap();
-            let answer = Body::from(answer.to_string().into_bytes());
-            send.send_response(axum::http::Response::builder().status(code).body(answer).unwrap());
-        });
-        let (reports, client) = (Reports::default(), Client::new(service, "default"));
-        let monitor: RoseyMonitor = serde_json::from_value(monitor("m")).unwrap();
-        let status = MonitorStatus::default();
-        let result = reports.write(&client, &Leadership::fixed(true), &monitor, status).await;
-        assert_eq!(result.ok(), written, "{code}");
-        assert_eq!(
-            reports.0.lock().unwrap().len(),
-            usize::from(written == Some(true)),
-            "{code}"
-        );
-        server.await.unwrap();
-    }
+#[test]
+fn channels_stay_refused_while_nothing_new_is_known_of_them() {
+    let plan = made();
+    let mut refusing = observation(Ok(&plan), &Applied::Done);
+    refusing.refused = Some(vec![RefusedChannel {
+        channel: "ops".into(),
+        message: "no key".into(),
+        time: None,
+    }]);
+    let refused = status(refusing, &MonitorStatus::default(), at(1));
+    let problems = Problems(vec![Problem::new("spec.a", "is wrong")]);
+    let mut invalid = observation(Err(&problems), &Applied::Invalid);
+    invalid.refused = None;
+    let invalid = status(invalid, &refused, at(2));
+    assert_eq!(invalid.refused_channels.len(), 1);
+    let mended = status(observation(Ok(&plan), &Applied::Done), &invalid, at(3));
+    assert!(mended.refused_channels.is_empty());
 }

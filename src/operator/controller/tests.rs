@@ -1,0 +1,200 @@
+use std::sync::Mutex;
+
+use http_body_util::BodyExt;
+use k8s_openapi::apimachinery::pkg::version::Info;
+use kube::client::Body;
+use kube::core::DeserializeGuard;
+use kube::runtime::watcher::Event;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::operator::leader::NotLeader;
+use crate::operator::monitors::Feed;
+use crate::operator::{Settings, context};
+use crate::plan::{Kind, Platform};
+
+type Request = axum::http::Request<Body>;
+type Response = axum::http::Response<Body>;
+
+/// An operator and an API server that answers each request, given as "METHOD path body", by code and body.
+struct World {
+    context: Arc<Context>,
+    feed: Feed,
+}
+
+impl World {
+    fn new(leadership: Leadership, answer: impl Fn(&str) -> (u16, Value) + Send + 'static) -> Self {
+        let (service, mut handle) = tower_test::mock::pair::<Request, Response>();
+        tokio::spawn(async move {
+            while let Some((request, send)) = handle.next_request().await {
+                let text = format!("{} {}", request.method(), request.uri());
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                let (code, body) = answer(&format!("{text} {}", String::from_utf8_lossy(&body)));
+                let body = Body::from(body.to_string().into_bytes());
+                send.send_response(axum::http::Response::builder().status(code).body(body).unwrap());
+            }
+        });
+        let settings = Settings {
+            listen: ([127, 0, 0, 1], 0).into(),
+            concurrency: 1,
+            namespace: "rosey-system".into(),
+            lease_name: "lease".into(),
+            lease_duration: Duration::from_secs(15),
+            identity: "me".into(),
+            platform: Platform::default(),
+            injector: None,
+        };
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let client = Client::new(service, "default");
+        let (context, feed) = context(&client, &settings, Info::default(), leadership, metrics).unwrap();
+        Self { context, feed }
+    }
+
+    /// Has the watch show a monitor, and returns it as the cache has it.
+    fn seen(&mut self, monitor: &Value) -> Arc<RoseyMonitor> {
+        let monitor: RoseyMonitor = serde_json::from_value(monitor.clone()).unwrap();
+        let key = Key::of(&monitor);
+        self.feed.observe(Event::Apply(DeserializeGuard(Ok(monitor))));
+        self.context.monitors.get(&key).unwrap()
+    }
+}
+
+fn monitor(uid: &str, generation: i64) -> Value {
+    json!({
+        "apiVersion": "rosey.dev/v1alpha1", "kind": "RoseyMonitor",
+        "metadata": {"namespace": "bots", "name": "rosey", "uid": uid, "generation": generation, "resourceVersion": generation.to_string()},
+        "spec": {"environment": "test", "selector": {"matchLabels": {"app": "rosey"}}, "bot": {"health": {"port": 8000}}},
+    })
+}
+
+#[test]
+fn a_failure_shows_once_it_has_lasted_for_longer_than_such_failures_do() {
+    let (kind, name) = (Kind::ConfigMap, String::from("rosey-exporter"));
+    let taken = apply::Error::NameTaken {
+        kind,
+        name: name.clone(),
+    };
+    let leaving = apply::Error::Leaving {
+        kind,
+        name: name.clone(),
+    };
+    let doing = "applied";
+    let silent = apply::Error::Timeout { kind, name, doing };
+    let first = |error: &apply::Error| (0..100).find(|&failures| tells(error, failures));
+    assert_eq!(first(&taken), Some(0));
+    assert_eq!(first(&silent), Some(3));
+    assert_eq!(first(&leaving), Some(20));
+    assert_eq!(first(&NotLeader.into()), None);
+}
+
+#[tokio::test]
+async fn a_monitor_whose_turn_came_while_the_lease_was_overdue_has_another_one() {
+    let mut world = World::new(Leadership::fixed(false), |_| unreachable!("nothing is written"));
+    let monitor = world.seen(&monitor("m", 1));
+    let error = reconcile(&monitor, &world.context).await.unwrap_err();
+    assert_eq!(error.category(), "not_leader");
+    let next = retry(monitor, &error, Arc::clone(&world.context));
+    assert_eq!(next, Action::requeue(LATE));
+}
+
+fn failure(code: u16, reason: &str) -> (u16, Value) {
+    let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": reason});
+    (code, status)
+}
+
+/// What the API server was asked that starts like this.
+fn asked(log: &Mutex<Vec<String>>, start: &str) -> Vec<String> {
+    let log = log.lock().unwrap();
+    log.iter().filter(|text| text.starts_with(start)).cloned().collect()
+}
+
+const STATUS: &str = "PATCH /apis/rosey.dev/v1alpha1/namespaces/bots/roseymonitors/rosey/status";
+const CONFIG_MAP: &str = "PATCH /api/v1/namespaces/bots/configmaps/rosey-exporter";
+
+#[tokio::test]
+async fn what_is_wrong_with_the_objects_is_said_although_nobody_can_tell_whether_pods_are_refused() {
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&log);
+    let mut world = World::new(Leadership::fixed(true), move |text| {
+        heard.lock().unwrap().push(text.to_owned());
+        if text.starts_with(STATUS) {
+            return (200, monitor("m", 2));
+        }
+        if text.starts_with("GET /api/v1/namespaces/bots/configmaps/") {
+            let foreign =
+                json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "rosey-exporter", "uid": "f"}});
+            return (200, foreign);
+        }
+        if text.contains("/replicasets/") {
+            return failure(500, "InternalError");
+        }
+        failure(409, "Conflict")
+    });
+    let seen = world.seen(&monitor("m", 1));
+    let event = json!({
+        "metadata": {"namespace": "bots", "name": "e"}, "reason": "FailedCreate", "type": "Warning",
+        "reportingController": "replicaset-controller", "eventTime": k8s_openapi::jiff::Timestamp::now().to_string(),
+        "regarding": {"apiVersion": "apps/v1", "kind": "ReplicaSet", "namespace": "bots", "name": "rosey-5f6d", "uid": "r"},
+        "note": "Error creating: pods \"rosey-5f6d-x\" is forbidden: exceeded quota: small, requested: pods=1, used: pods=1, limited: pods=1",
+    });
+    let event = Event::Apply(serde_json::from_value(event).unwrap());
+    world.context.refused_pods.observe(event);
+    let error = reconcile(&seen, &world.context).await.unwrap_err();
+    assert_eq!(error.category(), "name_taken");
+    assert_eq!(asked(&log, "GET /apis/apps/v1/namespaces/bots/replicasets/").len(), 1);
+    let told = asked(&log, STATUS);
+    assert!(matches!(&*told, [told] if told.contains("NameTaken")), "{told:?}");
+}
+
+#[tokio::test]
+async fn the_objects_of_a_monitor_that_became_invalid_are_kept_as_its_last_valid_spec_wants_them() {
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&log);
+    let mut world = World::new(Leadership::fixed(true), move |text| {
+        heard.lock().unwrap().push(text.to_owned());
+        if text.starts_with(STATUS) {
+            let version = heard.lock().unwrap().len() + 100;
+            let mut written = monitor("m", 1);
+            written["metadata"]["resourceVersion"] = json!(version.to_string());
+            return (200, written);
+        }
+        if text.starts_with("PATCH ") {
+            let written = json!({"apiVersion": "v1", "kind": "Any", "metadata": {"name": "any", "uid": "o", "resourceVersion": "5"}});
+            return (200, written);
+        }
+        failure(404, "NotFound")
+    });
+    let _due = world.context.queue.open();
+    for kind in Kind::ALL {
+        world.context.landscape.kind_served(kind);
+    }
+    let seen = world.seen(&monitor("m", 1));
+    reconcile(&seen, &world.context).await.unwrap();
+    let first = asked(&log, CONFIG_MAP);
+    assert_eq!(first.len(), 1);
+
+    for generation in [2, 3] {
+        let mut invalid = monitor("m", generation);
+        invalid["spec"]["alerts"] = json!({"overrides": [{"alert": "NoSuchAlert", "enabled": false}]});
+        let seen = world.seen(&invalid);
+        reconcile(&seen, &world.context).await.unwrap();
+        assert!(asked(&log, STATUS).last().unwrap().contains("NoSuchAlert"));
+    }
+    assert_eq!(asked(&log, CONFIG_MAP).len(), 1, "nothing has changed");
+
+    let removed = json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"namespace": "bots", "name": "rosey-exporter", "uid": "o", "resourceVersion": "9"},
+    });
+    let removed = Event::Delete(serde_json::from_value(removed).unwrap());
+    world.context.owned.observe(Kind::ConfigMap, removed);
+    let seen = world.context.monitors.get(&Key::new("bots", "rosey")).unwrap();
+    reconcile(&seen, &world.context).await.unwrap();
+    let again = asked(&log, CONFIG_MAP);
+    assert_eq!(again.len(), 2);
+    assert_eq!(again[0], again[1]);
+
+    let seen = world.seen(&monitor("m", 4));
+    reconcile(&seen, &world.context).await.unwrap();
+    assert!(world.context.last_good.of(&Key::of(&seen), &seen).is_none());
+}
