@@ -28,6 +28,7 @@ mod selection;
 mod server;
 mod sidecars;
 mod status;
+mod watched;
 mod watches;
 
 use std::collections::BTreeSet;

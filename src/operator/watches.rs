@@ -18,6 +18,7 @@ use super::monitors::Feed;
 use super::refusals;
 use super::refused_pods;
 use super::sidecars::Pod;
+use super::watched::{Watched, opened};
 use crate::api::RoseyMonitor;
 use crate::cluster::stack::{self, Alertmanager, Prometheus};
 use crate::plan::{Kind, MANAGED_BY, MANAGED_BY_LABEL};
@@ -129,9 +130,9 @@ struct Watches {
 
 impl Watches {
     async fn definitions(self) {
-        let api: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(self.client);
+        let api: Api<Watched<PartialObjectMeta<CustomResourceDefinition>>> = Api::all(self.client);
         // Definitions carry managed fields as large as their schemas.
-        let stream = watcher(api, paged().page_size(20));
+        let stream = opened(watcher(api, paged().page_size(20)));
         follow(CACHES[0], true, self.caches, stream, |event| {
             self.context.landscape.definitions(event);
         })
@@ -139,28 +140,30 @@ impl Watches {
     }
 
     async fn monitors(self, mut feed: Feed) {
-        let api: Api<DeserializeGuard<RoseyMonitor>> = Api::all(self.client);
+        let api: Api<Watched<DeserializeGuard<RoseyMonitor>>> = Api::all(self.client);
+        // Monitors are the largest of what is read whole.
+        let stream = opened(watcher(api, paged().page_size(20)));
         let take = |event| {
             if let Some(event) = event {
                 feed.observe(event);
             }
         };
-        follow(CACHES[1], false, self.caches, watcher(api, paged()), take).await;
+        follow(CACHES[1], false, self.caches, stream, take).await;
     }
 
     async fn pods(self) {
-        let api: Api<Pod> = Api::all_with(self.client, &ApiResource::erase::<FullPod>(&()));
+        let api: Api<Watched<Pod>> = Api::all_with(self.client, &ApiResource::erase::<FullPod>(&()));
         let take = |event| {
             if let Some(event) = event {
                 self.context.pods.observe(event);
             }
         };
-        follow(CACHES[2], false, self.caches, watcher(api, paged()), take).await;
+        follow(CACHES[2], false, self.caches, opened(watcher(api, paged())), take).await;
     }
 
     async fn namespaces(self) {
-        let api: Api<PartialObjectMeta<Namespace>> = Api::all(self.client);
-        let stream = watcher(api, paged());
+        let api: Api<Watched<PartialObjectMeta<Namespace>>> = Api::all(self.client);
+        let stream = opened(watcher(api, paged()));
         follow(CACHES[3], true, self.caches, stream, |event| {
             self.context.landscape.namespaces(event);
         })
@@ -198,8 +201,9 @@ impl Watches {
     }
 
     async fn owned(self, kind: Kind, name: &'static str) {
-        let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(self.client, &kind.api_resource());
-        let stream = watcher(api, paged().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}")));
+        let api: Api<Watched<PartialObjectMeta<DynamicObject>>> = Api::all_with(self.client, &kind.api_resource());
+        let ours = paged().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
+        let stream = opened(watcher(api, ours));
         let take = |event| {
             let Some(event) = event else { return };
             let listed = matches!(event, watcher::Event::InitDone);
