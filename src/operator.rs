@@ -155,12 +155,12 @@ pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken
     let drained = CancellationToken::new();
     let mut closing: JoinSet<Result<(), Error>> = JoinSet::new();
     if let Some(settings) = settings.injector {
-        let store = context.monitors.store();
+        let monitors = context.monitors.clone();
         let (platform, configured) = (context.landscape.platform(), context.owned.configured());
         let injector = Injector::new(
             client,
             settings,
-            store,
+            monitors,
             platform,
             configured,
             leadership,
@@ -221,7 +221,7 @@ fn context(
         leadership,
         pods: Pods::new(monitors.clone(), queue.clone()),
         landscape: Landscape::new(settings.platform.clone(), server, monitors.clone(), queue.clone()),
-        refusals: Refusals::new(queue.clone()),
+        refusals: Refusals::new(monitors.clone(), queue.clone()),
         refused_pods: RefusedPods::new(monitors.clone(), queue.clone()),
         reports: status::Reports::default(),
         backoff: backoff::Backoff::default(),

@@ -69,6 +69,7 @@ impl Context {
     pub fn forget(&self, key: &Key) {
         self.backoff.forget(key);
         self.reports.forget(key);
+        self.refusals.forget(key);
         self.metrics.planned(key, None);
     }
 }
