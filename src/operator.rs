@@ -122,6 +122,7 @@ pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken
         caches: caches.clone(),
         metrics: Arc::clone(&metrics),
         shutdown: shutdown.clone(),
+        written: server::Written::default(),
     };
     let address = settings.listen;
     let serving = server::serve(address, pages, end.clone());
