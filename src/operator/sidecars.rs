@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::Object;
 use kube::runtime::watcher::Event;
 use serde::Deserialize;
@@ -215,7 +216,8 @@ impl Pods {
 
     fn announce(&self, namespace: &str, labels: &[Box<str>]) {
         self.monitors.each_in(namespace, |monitor| {
-            if labels.iter().any(|labels| matches(monitor, labels)) {
+            let wanted = Wanted::of(monitor);
+            if labels.iter().any(|labels| wanted.selects(labels)) {
                 self.queue.push(&Key::of(monitor));
             }
         });
@@ -235,12 +237,13 @@ impl Pods {
     #[must_use]
     pub fn of(&self, monitor: &RoseyMonitor, platform: &Platform, refused: Option<&str>) -> Sidecars {
         let namespace = monitor.metadata.namespace.as_deref().unwrap_or_default();
+        let wanted = Wanted::of(monitor);
         let records = lock(&self.records);
         let pods = records
             .get(namespace)
             .into_iter()
             .flatten()
-            .filter(|(_, record)| matches(monitor, &record.labels));
+            .filter(|(_, record)| wanted.selects(&record.labels));
         let pods: Vec<_> = pods
             .map(|(name, record)| Selected {
                 pod: name.to_string(),
@@ -281,15 +284,27 @@ fn judge(monitor: &str, namespace: &str, image: &str, pods: &[Selected], refused
     }
 }
 
-fn matches(monitor: &RoseyMonitor, labels: &str) -> bool {
-    let selector = &monitor.spec.selector;
-    // Most pods belong to somebody else: a look into the text saves building their maps.
-    let may = selector
-        .match_labels
-        .iter()
-        .flatten()
-        .all(|(key, value)| labels.contains(&pack(key, value)));
-    may && selects(selector, &unpacked(labels))
+/// What a monitor looks for among the labels of many pods.
+struct Wanted<'a> {
+    selector: &'a LabelSelector,
+    packed: Vec<String>,
+}
+
+impl<'a> Wanted<'a> {
+    fn of(monitor: &'a RoseyMonitor) -> Self {
+        let selector = &monitor.spec.selector;
+        let equal = selector.match_labels.iter().flatten();
+        Self {
+            selector,
+            packed: equal.map(|(key, value)| pack(key, value)).collect(),
+        }
+    }
+
+    fn selects(&self, labels: &str) -> bool {
+        // Most pods belong to somebody else: a look into the text saves building their maps.
+        let may = self.packed.iter().all(|label| labels.contains(label.as_str()));
+        may && selects(self.selector, &unpacked(labels))
+    }
 }
 
 /// One label; no key and no value has these characters in it.
