@@ -163,7 +163,7 @@ impl Exporter {
             let ours = lines
                 .iter()
                 .flat_map(|line| line.source.families())
-                .chain(&deployments::FAMILIES)
+                .chain(&series::DEPLOYMENTS)
                 .copied();
             let metrics = Metrics::new(&self.bot, endpoint, ours);
             lines.push(Line::new(metrics));
