@@ -14,7 +14,6 @@ use rosey_monitor::operator::{Settings, run};
 use rosey_monitor::plan::Platform;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing::Dispatch;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -251,7 +250,7 @@ fn log(flags: &Flags) -> anyhow::Result<()> {
 }
 
 /// One JSON document a line.
-fn json_log<W>(filter: EnvFilter, writer: W) -> impl SubscriberInitExt + Into<Dispatch>
+fn json_log<W>(filter: EnvFilter, writer: W) -> impl SubscriberInitExt
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {

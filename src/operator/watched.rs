@@ -208,17 +208,14 @@ mod tests {
 
     #[test]
     fn a_monitor_is_read_as_its_type_says_and_one_that_cannot_be_read_keeps_its_name() {
-        let read = |spec: Value| {
-            let whole = json!({"metadata": metadata(), "spec": spec, "status": {"deployments": {"failed": 3}}});
-            serde_json::from_value::<Watched<DeserializeGuard<RoseyMonitor>>>(whole)
-                .unwrap()
-                .0
-                .0
+        let read = |spec: Value| -> Watched<DeserializeGuard<RoseyMonitor>> {
+            let status = json!({"deployments": {"failed": 3}});
+            serde_json::from_value(json!({"metadata": metadata(), "spec": spec, "status": status})).unwrap()
         };
-        let monitor = read(json!({"environment": "prod", "selector": {}})).unwrap();
+        let monitor = read(json!({"environment": "prod", "selector": {}})).0.0.unwrap();
         assert_eq!(monitor.spec.environment, "prod");
         assert_eq!(monitor.status.unwrap().deployments.unwrap().failed, 3);
-        let invalid = read(json!({"environment": 1})).unwrap_err();
+        let invalid = read(json!({"environment": 1})).0.0.unwrap_err();
         assert_eq!(invalid.metadata.name.as_deref(), Some("rosey"));
         assert!(invalid.error.starts_with("spec: "), "{}", invalid.error);
     }
