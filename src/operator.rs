@@ -29,6 +29,7 @@ mod selection;
 mod server;
 mod sidecars;
 mod status;
+mod watched;
 mod watches;
 
 use std::collections::BTreeSet;
@@ -123,6 +124,7 @@ pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken
         caches: caches.clone(),
         metrics: Arc::clone(&metrics),
         shutdown: shutdown.clone(),
+        written: server::Written::default(),
     };
     let address = settings.listen;
     let serving = server::serve(address, pages, end.clone());
@@ -156,12 +158,12 @@ pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken
     let drained = CancellationToken::new();
     let mut closing: JoinSet<Result<(), Error>> = JoinSet::new();
     if let Some(settings) = settings.injector {
-        let store = context.monitors.store();
+        let monitors = context.monitors.clone();
         let (platform, configured) = (context.landscape.platform(), context.owned.configured());
         let injector = Injector::new(
             client,
             settings,
-            store,
+            monitors,
             platform,
             configured,
             leadership,
@@ -222,7 +224,7 @@ fn context(
         leadership,
         pods: Pods::new(monitors.clone(), queue.clone()),
         landscape: Landscape::new(settings.platform.clone(), server, monitors.clone(), queue.clone()),
-        refusals: Refusals::new(queue.clone()),
+        refusals: Refusals::new(monitors.clone(), queue.clone()),
         refused_pods: RefusedPods::new(monitors.clone(), queue.clone()),
         reports: status::Reports::new(monitors.clone()),
         last_good: last_good::LastGood::default(),

@@ -28,6 +28,7 @@ use validate::Valid;
 pub use object::{Kind, Object};
 pub use platform::Platform;
 pub use problem::{Problem, Problems};
+pub use routing::NOBODY;
 
 /// The label by which the operator finds its objects.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
+use rosey_monitor::api::forms::{is_label_key, is_label_value};
 use rosey_monitor::cluster::client::{connect, install_tls_provider};
 use rosey_monitor::operator::injector::{self, Endpoint, Lives};
 use rosey_monitor::operator::{Settings, run};
@@ -14,6 +15,8 @@ use rosey_monitor::plan::Platform;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Turns `RoseyMonitor` resources into the rules, routes and scrape configuration of a Prometheus stack, and puts an exporter
 /// beside each bot.
@@ -223,19 +226,74 @@ struct Label(Option<(String, String)>);
 fn label(text: &str) -> Result<Label, String> {
     match text.split_once('=') {
         None if text.is_empty() => Ok(Label(None)),
-        Some((key, value)) if !key.is_empty() => Ok(Label(Some((key.into(), value.into())))),
-        _ => Err(format!("{text:?} is not of the form key=value")),
+        Some((key, _)) if !is_label_key(key) => Err(format!("{key:?} is not the key of a label")),
+        Some((_, value)) if !is_label_value(value) => Err(format!(
+            "{value:?} is not the value of a label: at most 63 letters, digits, dots, dashes and underscores"
+        )),
+        Some((key, value)) => Ok(Label(Some((key.into(), value.into())))),
+        None => Err(format!("{text:?} is not of the form key=value")),
     }
 }
 
 fn log(flags: &Flags) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&flags.log_level).context("--log-level")?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
     match flags.log_format {
-        LogFormat::Human => log.with_target(false).with_ansi(std::io::stderr().is_terminal()).init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
+        LogFormat::Human => tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .with_target(false)
+            .with_ansi(std::io::stderr().is_terminal())
+            .init(),
+        LogFormat::Json => json_log(filter, std::io::stderr).init(),
     }
     Ok(())
+}
+
+/// One JSON document a line.
+fn json_log<W>(filter: EnvFilter, writer: W) -> impl SubscriberInitExt
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer)
+        .json()
+        .flatten_event(true)
+        .finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn default_object_labels_are_labels() {
+        let of = |text: &str| label(text).map(|label| label.0);
+        let pair = |key: &str, value: &str| Ok(Some((key.to_owned(), value.to_owned())));
+        assert_eq!(of("release=stack"), pair("release", "stack"));
+        assert_eq!(of("example.org/team="), pair("example.org/team", ""));
+        assert_eq!(of(""), Ok(None));
+        for wrong in ["release=a b", "release=-a", "a b=c", "=c", "release", "a=b=c"] {
+            assert!(of(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn every_line_of_a_json_log_is_a_document() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let log = json_log(EnvFilter::new("info"), file.reopen().unwrap());
+        tracing::dispatcher::with_default(&log.into(), || {
+            tracing::info!(monitor = "bots/rosey", "two\nlines and \"quotes\"");
+            tracing::warn!(error = %anyhow::anyhow!("no"), "a failure");
+        });
+        let text = std::fs::read_to_string(file.path()).unwrap();
+        let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[0]["message"], "two\nlines and \"quotes\"");
+        assert_eq!(
+            (&lines[0]["level"], &lines[0]["monitor"]),
+            (&"INFO".into(), &"bots/rosey".into())
+        );
+        assert_eq!(lines[1]["error"], "no");
+    }
 }

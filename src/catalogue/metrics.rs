@@ -71,6 +71,16 @@ metrics! {
     EXPORTER_SAMPLES_DROPPED = Gauge "rosey_exporter_samples_dropped" ["reason"] "Samples of the bot that this scrape left out, by reason.";
 }
 
+/// What is told of deployments and rollbacks, by whoever counts them.
+pub const DEPLOYMENTS: [&Metric; 6] = [
+    &DEPLOYMENT_TOTAL,
+    &DEPLOYMENT_DURATION_SECONDS,
+    &DEPLOYMENT_LAST_SUCCESS_TIMESTAMP,
+    &DEPLOYMENT_LAST_FAILURE_TIMESTAMP,
+    &ROLLBACK_TOTAL,
+    &ROLLBACK_DURATION_SECONDS,
+];
+
 /// Outcomes that `rosey_deployment_total{status}` knows; each starts at 0 so that `increase()` sees the first event.
 pub const DEPLOYMENT_STATUSES: [&str; 2] = ["success", "failed"];
 

@@ -109,7 +109,7 @@ impl Exporter {
             let ours = sources
                 .iter()
                 .flat_map(|source| source.families())
-                .chain(&deployments::FAMILIES)
+                .chain(&series::DEPLOYMENTS)
                 .copied();
             let metrics = Metrics::new(&self.bot, endpoint, ours);
             sources.push(Arc::new(metrics));

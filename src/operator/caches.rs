@@ -6,12 +6,14 @@ use std::future::Future;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::utils::Backoff as _;
+use kube::runtime::watcher::{self, Event};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::backoff::Pause;
+use super::metrics::Metrics;
 
 /// Which caches are still to be filled.
 #[derive(Clone, Debug)]
@@ -51,79 +53,173 @@ pub fn paged() -> watcher::Config {
     watcher::Config::default().page_size(100)
 }
 
-/// Follows a watch for ever, with a pause after each failure. `take` gets each event, and `None` each time that the API server
-/// refuses the operator the right to watch; then the cache counts as filled if it is `optional`.
-pub async fn follow<K: Debug>(
+/// What a watch tells.
+#[derive(Debug)]
+pub enum Told<K> {
+    /// What the API server says.
+    Event(Event<K>),
+    /// The operator may not watch.
+    Refused,
+    /// The kind is not installed.
+    Missing,
+}
+
+/// Follows a watch for ever, with a pause after each failure, and counts the failures. `take` gets what it tells, and answers
+/// whether the operator can go on without what is refused or missing; then the cache counts as filled.
+pub async fn follow<K: Debug, S: Stream<Item = watcher::Result<Event<K>>>>(
     name: &'static str,
-    optional: bool,
     caches: Caches,
-    stream: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
-    mut take: impl FnMut(Option<watcher::Event<K>>),
+    metrics: &Metrics,
+    begin: impl Fn() -> S,
+    mut take: impl FnMut(Told<K>) -> bool,
 ) {
-    let mut stream = std::pin::pin!(stream.backoff(Pause::default()));
-    let mut refusal = Refusal::default();
+    let mut stream = Box::pin(begin());
+    let mut pause = Pause::default();
+    let mut lack = Lacking::default();
+    let (mut refusal, mut trouble) = (Said::every(REMINDER), Said::every(Duration::from_secs(60)));
     while let Some(event) = stream.next().await {
-        match event {
+        let error = match event {
             Ok(event) => {
-                let full = matches!(event, watcher::Event::InitDone);
                 // A list begins before the API server has answered.
-                if !matches!(event, watcher::Event::Init) && refusal.ended() {
-                    info!(watch = name, "the operator may watch again");
+                if !matches!(event, Event::Init) {
+                    pause.reset();
+                    lack.ended();
+                    if refusal.over() {
+                        info!(watch = name, "the operator may watch again");
+                    }
                 }
-                take(Some(event));
+                let full = matches!(event, Event::InitDone);
+                take(Told::Event(event));
                 if full {
+                    lack.filled = true;
                     caches.filled(name);
                 }
+                continue;
             }
-            Err(error) if refused(&error) => {
+            Err(error) => error,
+        };
+        let code = code(&error);
+        if code == Some(GONE) {
+            // The ordinary life of a watch.
+            debug!(watch = name, %error, "the watch starts again");
+        } else {
+            metrics.failed("watch");
+            if code == Some(FORBIDDEN) {
                 if refusal.is_news() {
                     warn!(watch = name, %error, "the operator may not watch; grant it the rights of its ClusterRole");
                 }
-                if optional {
-                    take(None);
-                    caches.filled(name);
-                }
+            } else if trouble.is_news() {
+                warn!(watch = name, %error, "the watch is broken, and tried again");
             }
-            // Versions that the API server has forgotten, and connections that end, are the ordinary life of a watch.
-            Err(error) => debug!(watch = name, %error, "the watch starts again"),
         }
+        let bearable = match code.filter(|&code| lack.is_certain(code)) {
+            Some(FORBIDDEN) => take(Told::Refused),
+            Some(_) => take(Told::Missing),
+            None => false,
+        };
+        if bearable {
+            caches.filled(name);
+            // A watch that goes on where it was is silent until something changes; a new one tells what there is.
+            stream = Box::pin(begin());
+        }
+        tokio::time::sleep(pause.next().unwrap_or_default()).await;
     }
 }
 
-/// Since when the operator may not watch, as far as the log has said.
+const FORBIDDEN: u16 = 403;
+const NOT_FOUND: u16 = 404;
+const GONE: u16 = 410;
+/// The watch is tried again every few seconds; who reads the log wants to know once, and not to forget.
+const REMINDER: Duration = Duration::from_secs(600);
+
+/// Whether the operator has to do without a cache. API servers refuse for a moment while they load their rules, and know nothing
+/// of a kind while they start: what was seen before holds until that has lasted.
 #[derive(Debug, Default)]
-struct Refusal(Option<Instant>);
+struct Lacking {
+    filled: bool,
+    run: Option<Run>,
+}
 
-impl Refusal {
-    /// The watch is tried again every few seconds; who reads the log wants to know once, and not to forget.
-    const REMINDER: Duration = Duration::from_secs(600);
+/// The same answer, again and again.
+#[derive(Debug)]
+struct Run {
+    code: u16,
+    since: Instant,
+    last: Instant,
+    told: bool,
+}
 
-    /// Whether a refusal that came now is to be said.
+impl Lacking {
+    const LASTING: Duration = Duration::from_secs(30);
+    /// Longer than any pause. A watch that is let in again says nothing, so silence means that.
+    const APART: Duration = Duration::from_secs(10);
+
+    /// Whether an answer that came now is to be believed, and was not yet.
+    fn is_certain(&mut self, code: u16) -> bool {
+        if !matches!(code, FORBIDDEN | NOT_FOUND) {
+            return false;
+        }
+        let now = Instant::now();
+        let run = self
+            .run
+            .take_if(|run| run.code == code && (run.told || now - run.last <= Self::APART));
+        let mut run = run.unwrap_or(Run {
+            code,
+            since: now,
+            last: now,
+            told: false,
+        });
+        run.last = now;
+        // Nothing is known that could hold on: a refusal at the start is the last word until there is another.
+        let certain = now - run.since >= Self::LASTING || code == FORBIDDEN && !self.filled;
+        let news = certain && !run.told;
+        run.told |= certain;
+        self.run = Some(run);
+        news
+    }
+
+    fn ended(&mut self) {
+        self.run = None;
+    }
+}
+
+/// When something was last said that is not to be said all the time.
+#[derive(Debug)]
+struct Said {
+    every: Duration,
+    last: Option<Instant>,
+}
+
+impl Said {
+    fn every(every: Duration) -> Self {
+        Self { every, last: None }
+    }
+
+    /// Whether what happens now is to be said.
     fn is_news(&mut self) -> bool {
-        let news = self.0.is_none_or(|said| said.elapsed() >= Self::REMINDER);
+        let news = self.last.is_none_or(|said| said.elapsed() >= self.every);
         if news {
-            self.0 = Some(Instant::now());
+            self.last = Some(Instant::now());
         }
         news
     }
 
-    /// There is an answer. Whether there was a refusal before.
-    fn ended(&mut self) -> bool {
-        self.0.take().is_some()
+    /// It has ended. Whether it was said before.
+    fn over(&mut self) -> bool {
+        self.last.take().is_some()
     }
 }
 
-fn refused(error: &watcher::Error) -> bool {
-    use watcher::Error::{InitialListFailed, WatchError, WatchFailed, WatchStartFailed};
-    let status = match error {
-        InitialListFailed(error) | WatchStartFailed(error) | WatchFailed(error) => match error {
-            kube::Error::Api(status) => status,
-            _ => return false,
-        },
-        WatchError(status) => status,
-        watcher::Error::NoResourceVersion => return false,
-    };
-    status.is_forbidden()
+/// The API server's answer, if there was one.
+fn code(error: &watcher::Error) -> Option<u16> {
+    use watcher::Error::{InitialListFailed, NoResourceVersion, WatchError, WatchFailed, WatchStartFailed};
+    match error {
+        InitialListFailed(kube::Error::Api(status))
+        | WatchStartFailed(kube::Error::Api(status))
+        | WatchFailed(kube::Error::Api(status))
+        | WatchError(status) => Some(status.code),
+        InitialListFailed(_) | WatchStartFailed(_) | WatchFailed(_) | NoResourceVersion => None,
+    }
 }
 
 /// Follows a watch of a kind while that is installed. `gone` is called when it no longer is.
@@ -158,22 +254,4 @@ pub async fn while_served<F: Future<Output = ()>>(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_refusal_is_said_when_it_begins_and_every_ten_minutes() {
-        let mut refusal = Refusal::default();
-        assert!(!refusal.ended());
-        let mut said = Vec::new();
-        for second in (0..1_300).step_by(2) {
-            if refusal.is_news() {
-                said.push(second);
-            }
-            tokio::time::advance(Duration::from_secs(2)).await;
-        }
-        assert_eq!(said, [0, 600, 1_200]);
-        assert!(refusal.ended() && !refusal.ended());
-        assert!(refusal.is_news());
-    }
-}
+mod tests;

@@ -101,6 +101,7 @@ impl Context {
         self.backoff.forget(key);
         self.reports.forget(key);
         self.last_good.forget(key);
+        self.refusals.forget(key);
         self.metrics.planned(key, None);
     }
 }

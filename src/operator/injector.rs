@@ -22,7 +22,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::Router;
-use kube::runtime::reflector::Store;
 use kube::{Api, Client};
 use prometheus::Registry;
 use tokio::net::TcpListener;
@@ -31,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::leader::Leadership;
-use crate::api::RoseyMonitor;
+use super::monitors::Monitors;
 use crate::plan::Platform;
 
 pub use certificates::Lives;
@@ -156,7 +155,7 @@ impl Injector {
     pub fn new(
         client: Client,
         settings: Settings,
-        monitors: Store<RoseyMonitor>,
+        monitors: Monitors,
         platform: watch::Receiver<Arc<Platform>>,
         registered_namespaces: watch::Receiver<BTreeSet<String>>,
         leadership: Leadership,
@@ -221,7 +220,7 @@ impl Injector {
             leader: self.leadership.subscribe(),
             leadership: self.leadership.clone(),
             namespaces: self.namespaces,
-            monitors: self.service.facts.monitors.clone(),
+            monitors: self.service.facts.monitors.store(),
             loaded: self.loaded.subscribe(),
             published: published.clone(),
         };

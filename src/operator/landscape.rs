@@ -143,7 +143,8 @@ impl Landscape {
         }
     }
 
-    /// Takes in what the watch of the definitions says; `None` means that it is refused, and everything counts as installed.
+    /// Takes in what the watch of the definitions says; `None` means that it is refused, and everything
+    /// counts as installed.
     pub fn definitions(&self, event: Option<Event<PartialObjectMeta<CustomResourceDefinition>>>) {
         let mut inner = self.lock();
         let plural = |metadata: &ObjectMeta| metadata.name.as_deref()?.strip_suffix(GROUP).map(str::to_owned);
@@ -156,7 +157,10 @@ impl Landscape {
                     "prometheuses",
                     "alertmanagers",
                 ];
-                inner.definitions = all.into_iter().map(|plural| (plural.to_owned(), None)).collect();
+                for plural in all {
+                    // A version that was read before is the best that is known.
+                    inner.definitions.entry(plural.to_owned()).or_default();
+                }
             }
             Some(Event::Init) => {
                 inner.listed_definitions.clear();

@@ -14,7 +14,7 @@ use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Regist
 use super::key::Key;
 use super::leader::Leadership;
 use super::monitors::Monitors;
-use crate::plan::{Kind, Plan};
+use crate::plan::{Kind, NOBODY, Plan};
 
 mod fleet;
 
@@ -70,7 +70,7 @@ impl Metrics {
         registry.register(Box::new(durations.clone()))?;
         let receivers = IntGauge::new(
             "rosey_operator_receivers",
-            "Receivers that all monitors render. prometheus-operator puts them into one Secret of at most 1 MiB, which ends near 12500.",
+            "Receivers of all monitors, one for each channel of each route. prometheus-operator puts those of an Alertmanager into one Secret; docs/limits.md says how many it holds.",
         )?;
         registry.register(Box::new(receivers.clone()))?;
         for outcome in ["success", "error"] {
@@ -146,9 +146,9 @@ impl Metrics {
                     .objects
                     .iter()
                     .filter(|object| object.kind == Kind::AlertmanagerConfig);
-                let receivers: usize = routes
-                    .filter_map(|object| Some(object.json["spec"]["receivers"].as_array()?.len()))
-                    .sum();
+                let receivers =
+                    routes.flat_map(|object| object.json["spec"]["receivers"].as_array().into_iter().flatten());
+                let receivers = receivers.filter(|receiver| receiver["name"] != NOBODY).count();
                 of.insert(key.clone(), i64::try_from(receivers).unwrap_or(i64::MAX));
             }
             None => {
@@ -208,7 +208,7 @@ mod tests {
         let object = Object {
             kind: Kind::AlertmanagerConfig,
             name: "rosey.ops".into(),
-            json: json!({"spec": {"receivers": [{"name": "a"}, {"name": "b"}]}}),
+            json: json!({"spec": {"receivers": [{"name": NOBODY}, {"name": "a"}, {"name": "b"}]}}),
         };
         let plan = Plan {
             objects: vec![object],
@@ -218,5 +218,29 @@ mod tests {
         assert!(metrics.text().unwrap().contains("\nrosey_operator_receivers 2\n"));
         metrics.rest();
         assert!(metrics.text().unwrap().contains("\nrosey_operator_receivers 0\n"));
+    }
+
+    #[test]
+    fn reconciles_are_counted_by_outcome_with_their_time_and_failures_by_category() {
+        let metrics = Metrics::new().unwrap();
+        metrics.reconciled(Duration::from_millis(20), None);
+        metrics.reconciled(Duration::from_millis(300), None);
+        metrics.reconciled(Duration::from_secs(20), Some("timeout"));
+        metrics.wrote(Kind::ConfigMap, "apply");
+        metrics.wrote_status();
+        let text = metrics.text().unwrap();
+        for line in [
+            r#"rosey_operator_reconciles_total{outcome="success"} 2"#,
+            r#"rosey_operator_reconciles_total{outcome="error"} 1"#,
+            r#"rosey_operator_reconcile_duration_seconds_bucket{le="0.025"} 1"#,
+            r#"rosey_operator_reconcile_duration_seconds_bucket{le="0.5"} 2"#,
+            r#"rosey_operator_reconcile_duration_seconds_bucket{le="+Inf"} 3"#,
+            "rosey_operator_reconcile_duration_seconds_sum 20.32",
+            r#"rosey_operator_errors_total{category="timeout"} 1"#,
+            r#"rosey_operator_writes_total{kind="ConfigMap",verb="apply"} 1"#,
+            r#"rosey_operator_writes_total{kind="RoseyMonitor",verb="status"} 1"#,
+        ] {
+            assert!(text.lines().any(|written| written == line), "{line} is not in\n{text}");
+        }
     }
 }

@@ -58,6 +58,14 @@ impl Monitors {
         }
     }
 
+    /// All monitors of a namespace.
+    #[must_use]
+    pub fn all_in(&self, namespace: &str) -> Vec<Arc<RoseyMonitor>> {
+        let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
+        let names = names.get(namespace).into_iter().flatten();
+        names.filter_map(|name| self.get(&Key::new(namespace, name))).collect()
+    }
+
     /// Finds a monitor by its namespace from now on.
     pub fn index(&self, monitor: &RoseyMonitor) {
         let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);

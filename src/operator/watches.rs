@@ -1,23 +1,26 @@
 //! Which watches there are, and which cache each one fills.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 
+use futures::Stream;
 use k8s_openapi::api::core::v1::{Namespace, Pod as FullPod};
 use k8s_openapi::api::events::v1::Event as ClusterEvent;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::DynamicObject;
 use kube::core::{ApiResource, DeserializeGuard, PartialObjectMeta};
-use kube::runtime::watcher;
+use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
 use tokio::task::JoinSet;
 
 use super::Error;
-use super::caches::{Caches, follow, paged, while_served};
+use super::caches::{Caches, Told, follow, paged, while_served};
 use super::controller::Context;
 use super::monitors::Feed;
 use super::refusals;
 use super::refused_pods;
 use super::sidecars::Pod;
+use super::watched::{Watched, opened};
 use crate::api::RoseyMonitor;
 use crate::cluster::stack::{self, Alertmanager, Prometheus};
 use crate::plan::{Kind, MANAGED_BY, MANAGED_BY_LABEL};
@@ -82,10 +85,7 @@ pub fn start(parts: &mut JoinSet<Result<(), Error>>, context: &Arc<Context>, fee
             parts,
             name,
             Box::pin(async move {
-                let gone = || {
-                    all.context.owned.kind_gone(kind);
-                    all.context.landscape.kind_withdrawn(kind);
-                };
+                let gone = || all.withdrawn(kind);
                 while_served(
                     name,
                     name,
@@ -128,98 +128,156 @@ struct Watches {
 }
 
 impl Watches {
+    /// Follows a watch as [`follow`] does.
+    async fn follow<K, S>(&self, name: &'static str, begin: impl Fn() -> S, take: impl FnMut(Told<K>) -> bool)
+    where
+        K: Debug,
+        S: Stream<Item = watcher::Result<Event<K>>>,
+    {
+        follow(name, self.caches.clone(), &self.context.metrics, begin, take).await;
+    }
+
     async fn definitions(self) {
-        let api: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(self.client);
+        let api: Api<Watched<PartialObjectMeta<CustomResourceDefinition>>> = Api::all(self.client.clone());
         // Definitions carry managed fields as large as their schemas.
-        let stream = watcher(api, paged().page_size(20));
-        follow(CACHES[0], true, self.caches, stream, |event| {
-            self.context.landscape.definitions(event);
-        })
-        .await;
+        let begin = || opened(watcher(api.clone(), paged().page_size(20)));
+        let take = |told| readable(told, |event| self.context.landscape.definitions(event));
+        self.follow(CACHES[0], begin, take).await;
     }
 
     async fn monitors(self, mut feed: Feed) {
-        let api: Api<DeserializeGuard<RoseyMonitor>> = Api::all(self.client);
-        let take = |event| {
-            if let Some(event) = event {
-                feed.observe(event);
-            }
-        };
-        follow(CACHES[1], false, self.caches, watcher(api, paged()), take).await;
+        let api: Api<Watched<DeserializeGuard<RoseyMonitor>>> = Api::all(self.client.clone());
+        // Monitors are the largest of what is read whole.
+        let begin = || opened(watcher(api.clone(), paged().page_size(20)));
+        let take = |told| needed(told, |event| feed.observe(event));
+        self.follow(CACHES[1], begin, take).await;
     }
 
     async fn pods(self) {
-        let api: Api<Pod> = Api::all_with(self.client, &ApiResource::erase::<FullPod>(&()));
-        let take = |event| {
-            if let Some(event) = event {
-                self.context.pods.observe(event);
-            }
-        };
-        follow(CACHES[2], false, self.caches, watcher(api, paged()), take).await;
+        let api: Api<Watched<Pod>> = Api::all_with(self.client.clone(), &ApiResource::erase::<FullPod>(&()));
+        let begin = || opened(watcher(api.clone(), paged()));
+        let take = |told| needed(told, |event| self.context.pods.observe(event));
+        self.follow(CACHES[2], begin, take).await;
     }
 
     async fn namespaces(self) {
-        let api: Api<PartialObjectMeta<Namespace>> = Api::all(self.client);
-        let stream = watcher(api, paged());
-        follow(CACHES[3], true, self.caches, stream, |event| {
-            self.context.landscape.namespaces(event);
-        })
-        .await;
+        let api: Api<Watched<PartialObjectMeta<Namespace>>> = Api::all(self.client.clone());
+        let begin = || opened(watcher(api.clone(), paged()));
+        let take = |told| readable(told, |event| self.context.landscape.namespaces(event));
+        self.follow(CACHES[3], begin, take).await;
     }
 
+    /// Only Events that speak of monitors are kept, and so these have to be known.
     async fn events(self) {
-        let api: Api<ClusterEvent> = Api::all(self.client);
-        let take = |event| {
-            if let Some(event) = event {
-                self.context.refusals.observe(event);
-            }
-        };
-        follow(
-            CACHES[4],
-            true,
-            self.caches,
-            watcher(api, paged().fields(refusals::FIELDS)),
-            take,
-        )
-        .await;
+        self.caches.full(&[CACHES[1]]).await;
+        let api: Api<ClusterEvent> = Api::all(self.client.clone());
+        let begin = || watcher(api.clone(), paged().fields(refusals::FIELDS));
+        let take = |told| helpful(told, |event| self.context.refusals.observe(event));
+        self.follow(CACHES[4], begin, take).await;
     }
 
     /// Of Events there are many: only those of namespaces with monitors are kept, and so these have to be known.
     async fn refused_pods(self) {
         self.caches.full(&[CACHES[1]]).await;
-        let api: Api<ClusterEvent> = Api::all(self.client);
-        let take = |event| {
-            if let Some(event) = event {
-                self.context.refused_pods.observe(event);
-            }
-        };
-        let stream = watcher(api, paged().fields(refused_pods::FIELDS));
-        follow(CACHES[11], true, self.caches, stream, take).await;
+        let api: Api<ClusterEvent> = Api::all(self.client.clone());
+        let begin = || watcher(api.clone(), paged().fields(refused_pods::FIELDS));
+        let take = |told| helpful(told, |event| self.context.refused_pods.observe(event));
+        self.follow(CACHES[11], begin, take).await;
     }
 
     async fn owned(self, kind: Kind, name: &'static str) {
-        let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(self.client, &kind.api_resource());
-        let stream = watcher(api, paged().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}")));
-        let take = |event| {
-            let Some(event) = event else { return };
-            let listed = matches!(event, watcher::Event::InitDone);
-            self.context.owned.observe(kind, event);
-            if listed {
-                self.context.landscape.kind_served(kind);
+        let api: Api<Watched<PartialObjectMeta<DynamicObject>>> =
+            Api::all_with(self.client.clone(), &kind.api_resource());
+        let ours = paged().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
+        let begin = || opened(watcher(api.clone(), ours.clone()));
+        let take = |told| match told {
+            Told::Event(event) => {
+                let listed = matches!(event, Event::InitDone);
+                self.context.owned.observe(kind, event);
+                if listed {
+                    self.context.landscape.kind_served(kind);
+                }
+                false
             }
+            // Where the definitions may not be read, this alone tells that the kind is not installed.
+            Told::Missing if kind != Kind::ConfigMap => {
+                self.withdrawn(kind);
+                true
+            }
+            Told::Refused | Told::Missing => false,
         };
-        follow(name, false, self.caches, stream, take).await;
+        self.follow(name, begin, take).await;
+    }
+
+    fn withdrawn(&self, kind: Kind) {
+        self.context.owned.kind_gone(kind);
+        self.context.landscape.kind_withdrawn(kind);
     }
 
     async fn consumers(self, name: &'static str) {
+        let landscape = &self.context.landscape;
         if name == CACHES[9] {
-            let api: Api<Prometheus> = Api::all_with(self.client, &stack::kind("Prometheus", name));
-            let take = |event| self.context.landscape.prometheuses(event);
-            follow(name, true, self.caches, watcher(api, paged()), take).await;
+            let api: Api<Prometheus> = Api::all_with(self.client.clone(), &stack::kind("Prometheus", name));
+            let take = |told| {
+                installed(
+                    told,
+                    |event| landscape.prometheuses(event),
+                    || landscape.kind_gone(name),
+                )
+            };
+            self.follow(name, || watcher(api.clone(), paged()), take).await;
         } else {
-            let api: Api<Alertmanager> = Api::all_with(self.client, &stack::kind("Alertmanager", name));
-            let take = |event| self.context.landscape.alertmanagers(event);
-            follow(name, true, self.caches, watcher(api, paged()), take).await;
+            let api: Api<Alertmanager> = Api::all_with(self.client.clone(), &stack::kind("Alertmanager", name));
+            let take = |told| {
+                installed(
+                    told,
+                    |event| landscape.alertmanagers(event),
+                    || landscape.kind_gone(name),
+                )
+            };
+            self.follow(name, || watcher(api.clone(), paged()), take).await;
+        }
+    }
+}
+
+/// What the operator can't do without.
+fn needed<K>(told: Told<K>, take: impl FnOnce(Event<K>)) -> bool {
+    if let Told::Event(event) = told {
+        take(event);
+    }
+    false
+}
+
+/// What the operator can do without.
+fn helpful<K>(told: Told<K>, take: impl FnOnce(Event<K>)) -> bool {
+    match told {
+        Told::Event(event) => {
+            take(event);
+            false
+        }
+        Told::Refused | Told::Missing => true,
+    }
+}
+
+/// What is told as `None` when it may not be read.
+fn readable<K>(told: Told<K>, take: impl FnOnce(Option<Event<K>>)) -> bool {
+    installed(told, take, || {})
+}
+
+/// The same of a kind that may be missing.
+fn installed<K>(told: Told<K>, take: impl FnOnce(Option<Event<K>>), missing: impl FnOnce()) -> bool {
+    match told {
+        Told::Event(event) => {
+            take(Some(event));
+            false
+        }
+        Told::Refused => {
+            take(None);
+            true
+        }
+        Told::Missing => {
+            missing();
+            true
         }
     }
 }

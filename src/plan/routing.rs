@@ -20,7 +20,7 @@ use crate::monitoring::alertmanager_config::{
 use crate::plan::Platform;
 
 /// Receiver of the first route, which nothing should stay at: it tells nobody.
-const NOBODY: &str = "none";
+pub const NOBODY: &str = "none";
 
 /// The spec of a channel's `AlertmanagerConfig`; `None` where no route uses the channel.
 pub fn channel(

@@ -11,16 +11,6 @@ use crate::catalogue::metrics::{
 };
 use crate::exporter::page::{Page, Value as Printed};
 
-/// The families that come from here.
-pub(crate) const FAMILIES: [&Metric; 6] = [
-    &DEPLOYMENT_TOTAL,
-    &DEPLOYMENT_DURATION_SECONDS,
-    &DEPLOYMENT_LAST_SUCCESS_TIMESTAMP,
-    &DEPLOYMENT_LAST_FAILURE_TIMESTAMP,
-    &ROLLBACK_TOTAL,
-    &ROLLBACK_DURATION_SECONDS,
-];
-
 /// What was recorded since the exporter started.
 #[derive(Debug, Default)]
 pub(crate) struct Deployments {

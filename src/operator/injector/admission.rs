@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use k8s_openapi::ByteString;
-use kube::runtime::reflector::Store;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::metrics::Outcome;
 use crate::api::RoseyMonitor;
+use crate::operator::monitors::Monitors;
 use crate::plan::injection::{Injection, inject};
 use crate::plan::{Platform, plan};
 
@@ -42,7 +42,7 @@ struct Request {
 
 /// What the answers depend on.
 pub(super) struct Facts {
-    pub monitors: Store<RoseyMonitor>,
+    pub monitors: Monitors,
     pub platform: watch::Receiver<Arc<Platform>>,
     /// Namespaces whose pods are never touched.
     pub excluded: BTreeSet<String>,
@@ -93,9 +93,8 @@ pub(super) fn pod(body: &[u8], facts: &Facts) -> Answer {
     }
     let monitors: Vec<Arc<RoseyMonitor>> = facts
         .monitors
-        .state()
+        .all_in(&request.namespace)
         .into_iter()
-        .filter(|monitor| monitor.metadata.namespace.as_ref() == Some(&request.namespace))
         .filter(|monitor| monitor.metadata.deletion_timestamp.is_none())
         .collect();
     let platform = Arc::clone(&facts.platform.borrow());

@@ -7,12 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use k8s_openapi::ByteString;
-use k8s_openapi::api::admissionregistration::v1::{
-    MatchCondition, MutatingWebhook, MutatingWebhookConfiguration, RuleWithOperations, ServiceReference,
-    ValidatingWebhook, ValidatingWebhookConfiguration, WebhookClientConfig,
-};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, OwnerReference};
+use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Api, DynamicObject, PartialObjectMeta, Patch, PatchParams};
 use kube::core::ApiResource;
 use kube::runtime::WatchStreamExt as _;
@@ -27,24 +23,19 @@ use tracing::{info, warn};
 use super::certificates::Certificates;
 use super::keeper::Published;
 use super::owner::{Owner, OwnerError};
-use super::{Endpoint, FIELD_MANAGER, INJECT_PATH, VALIDATE_PATH, changed};
-use crate::api::{GROUP, INJECTED_ANNOTATION, RoseyMonitor};
+use super::{Endpoint, FIELD_MANAGER, changed};
+use crate::api::RoseyMonitor;
 use crate::cluster::client::{RequestError, answered};
 use crate::operator::leader::{Leadership, NotLeader};
-use crate::sidecar::CONTAINER;
+
+mod webhooks;
+
+use webhooks::{mutating, validating};
 
 /// Name of the `MutatingWebhookConfiguration`.
 pub const INJECTOR: &str = "rosey-monitor-injector";
 /// Name of the `ValidatingWebhookConfiguration`.
 pub const VALIDATOR: &str = "rosey-monitor-validator";
-
-/// Pods that the kubelet mirrors can't carry more than their file says, and a pod that carries its exporter needs no second
-/// call: our own patch makes the API server ask again (`reinvocationPolicy: IfNeeded`).
-const NOT_MIRRORED: &str =
-    "!has(object.metadata.annotations) || !('kubernetes.io/config.mirror' in object.metadata.annotations)";
-/// A status has no part in the plan, and whoever is being deleted can't be mended.
-const SPEC_CHANGED: &str =
-    "!has(object.metadata.deletionTimestamp) && (request.operation == 'CREATE' || object.spec != oldObject.spec)";
 
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
 /// Watches tell of every change; this is for the one that they might miss.
@@ -262,188 +253,5 @@ fn body(kind: &ApiResource, name: &str, webhooks: &Value, owner: Option<&OwnerRe
     json!({ "apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, "webhooks": webhooks })
 }
 
-/// The webhook for pods in `namespaces`; none where there are no namespaces. Every field that the API server would default is
-/// written out, so that what comes back can be compared.
-fn mutating(endpoint: &Endpoint, namespaces: Vec<String>, bundle: &str) -> Vec<MutatingWebhook> {
-    if namespaces.is_empty() {
-        return Vec::new();
-    }
-    vec![MutatingWebhook {
-        name: "inject.rosey.dev".into(),
-        admission_review_versions: vec!["v1".into()],
-        client_config: client_config(endpoint, INJECT_PATH, bundle),
-        failure_policy: Some("Ignore".into()),
-        match_conditions: Some(vec![
-            MatchCondition {
-                name: "not-a-mirror-pod".into(),
-                expression: NOT_MIRRORED.into(),
-            },
-            MatchCondition {
-                name: "not-yet-injected".into(),
-                expression: not_injected(),
-            },
-        ]),
-        match_policy: Some("Equivalent".into()),
-        namespace_selector: Some(LabelSelector {
-            match_expressions: Some(vec![LabelSelectorRequirement {
-                key: "kubernetes.io/metadata.name".into(),
-                operator: "In".into(),
-                values: Some(namespaces),
-            }]),
-            match_labels: None,
-        }),
-        object_selector: Some(LabelSelector::default()),
-        reinvocation_policy: Some("IfNeeded".into()),
-        rules: Some(vec![rule("", "v1", "pods", &["CREATE"])]),
-        side_effects: "None".into(),
-        timeout_seconds: Some(2),
-    }]
-}
-
-fn validating(endpoint: &Endpoint, bundle: &str) -> ValidatingWebhook {
-    ValidatingWebhook {
-        name: "validate.rosey.dev".into(),
-        admission_review_versions: vec!["v1".into()],
-        client_config: client_config(endpoint, VALIDATE_PATH, bundle),
-        failure_policy: Some("Ignore".into()),
-        match_conditions: Some(vec![MatchCondition {
-            name: "spec-changed".into(),
-            expression: SPEC_CHANGED.into(),
-        }]),
-        match_policy: Some("Equivalent".into()),
-        namespace_selector: Some(LabelSelector::default()),
-        object_selector: Some(LabelSelector::default()),
-        rules: Some(vec![rule(GROUP, "v1alpha1", "roseymonitors", &["CREATE", "UPDATE"])]),
-        side_effects: "None".into(),
-        timeout_seconds: Some(5),
-    }
-}
-
-fn not_injected() -> String {
-    format!(
-        "!has(object.metadata.annotations) || !('{INJECTED_ANNOTATION}' in object.metadata.annotations) || \
-         !(object.spec.containers.exists(c, c.name == '{CONTAINER}') || \
-         (has(object.spec.initContainers) && object.spec.initContainers.exists(c, c.name == '{CONTAINER}')))"
-    )
-}
-
-fn rule(group: &str, version: &str, resource: &str, operations: &[&str]) -> RuleWithOperations {
-    RuleWithOperations {
-        api_groups: Some(vec![group.into()]),
-        api_versions: Some(vec![version.into()]),
-        operations: Some(operations.iter().map(|&operation| operation.into()).collect()),
-        resources: Some(vec![resource.into()]),
-        scope: Some("Namespaced".into()),
-    }
-}
-
-fn client_config(endpoint: &Endpoint, path: &str, bundle: &str) -> WebhookClientConfig {
-    let ca_bundle = Some(ByteString(bundle.as_bytes().to_vec()));
-    match endpoint {
-        Endpoint::Service { namespace, name, port } => WebhookClientConfig {
-            ca_bundle,
-            service: Some(ServiceReference {
-                namespace: namespace.clone(),
-                name: name.clone(),
-                path: Some(path.into()),
-                port: Some((*port).into()),
-            }),
-            url: None,
-        },
-        Endpoint::Url(base) => WebhookClientConfig {
-            ca_bundle,
-            service: None,
-            url: Some(format!("{}{path}", base.trim_end_matches('/'))),
-        },
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn service() -> Endpoint {
-        Endpoint::Service {
-            namespace: "rosey-system".into(),
-            name: "rosey-operator".into(),
-            port: 443,
-        }
-    }
-
-    fn owner(uid: &str) -> OwnerReference {
-        OwnerReference {
-            api_version: "rbac.authorization.k8s.io/v1".into(),
-            kind: "ClusterRole".into(),
-            name: "rosey-operator".into(),
-            uid: uid.into(),
-            ..OwnerReference::default()
-        }
-    }
-
-    fn live(webhooks: &Value, uid: &str) -> DynamicObject {
-        let kind = ApiResource::erase::<MutatingWebhookConfiguration>(&());
-        serde_json::from_value(body(&kind, INJECTOR, webhooks, Some(&owner(uid)))).unwrap()
-    }
-
-    #[test]
-    fn the_registration_of_pods_looks_like_this() {
-        let kind = ApiResource::erase::<MutatingWebhookConfiguration>(&());
-        let webhooks = serde_json::to_value(mutating(&service(), vec!["bots".into(), "chat".into()], "PEM")).unwrap();
-        insta::assert_yaml_snapshot!(body(&kind, INJECTOR, &webhooks, Some(&owner("5f0c"))));
-    }
-
-    #[test]
-    fn the_registration_of_monitors_looks_like_this() {
-        let kind = ApiResource::erase::<ValidatingWebhookConfiguration>(&());
-        let endpoint = Endpoint::Url("https://127.0.0.1:9443/".into());
-        let webhooks = serde_json::to_value([validating(&endpoint, "PEM")]).unwrap();
-        insta::assert_yaml_snapshot!(body(&kind, VALIDATOR, &webhooks, None));
-    }
-
-    #[test]
-    fn without_namespaces_no_pod_is_asked_for() {
-        assert_eq!(mutating(&service(), Vec::new(), "PEM"), []);
-    }
-
-    #[test]
-    fn an_operator_that_has_just_started_leaves_registered_namespaces_alone_as_long_as_they_have_a_monitor() {
-        let set = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<BTreeSet<_>>();
-        let webhooks = serde_json::to_value(mutating(&service(), vec!["bots".into(), "left".into()], "PEM")).unwrap();
-        let live = live(&webhooks, "5f0c");
-        let inhabited = set(&["bots", "chat", "new"]);
-        assert_eq!(namespaces(&set(&[]), Some(&live), &inhabited), set(&["bots"]));
-        assert_eq!(
-            namespaces(&set(&["chat"]), Some(&live), &inhabited),
-            set(&["bots", "chat"])
-        );
-        assert_eq!(namespaces(&set(&["chat"]), None, &inhabited), set(&["chat"]));
-        assert_eq!(namespaces(&set(&[]), Some(&live), &set(&[])), set(&[]));
-    }
-
-    #[test]
-    fn only_a_difference_that_matters_is_repaired() {
-        let webhooks = serde_json::to_value(mutating(&service(), vec!["bots".into()], "PEM")).unwrap();
-        let mut object = live(&webhooks, "5f0c");
-        object
-            .metadata
-            .labels
-            .get_or_insert_default()
-            .insert("team".into(), "chat".into());
-        assert!(
-            stands(&object, &webhooks, Some(&owner("5f0c"))),
-            "somebody's label stays"
-        );
-        assert!(stands(&object, &webhooks, None));
-        assert!(
-            !stands(&object, &webhooks, Some(&owner("77aa"))),
-            "an owner that was made anew"
-        );
-
-        object.data["webhooks"][0]["timeoutSeconds"] = json!(30);
-        assert!(!stands(&object, &webhooks, None), "an edit");
-        let mut object = live(&webhooks, "5f0c");
-        let conditions = object.data["webhooks"][0]["matchConditions"].as_array_mut().unwrap();
-        conditions.push(json!({"name": "never", "expression": "false"}));
-        assert!(!stands(&object, &webhooks, None), "an addition");
-    }
-}
+mod tests;

@@ -27,6 +27,7 @@ use super::admission::{self, Facts};
 use super::certificates::{Certificates, provider};
 use super::metrics::Metrics;
 use super::{INJECT_PATH, VALIDATE_PATH};
+use crate::operator::server::next_connection;
 
 /// Largest request in bytes. An object is at most 1.5 MiB, and an update carries the old one too.
 const MAX_BODY: usize = 3 * 1024 * 1024 + 64 * 1024;
@@ -147,28 +148,16 @@ pub(super) async fn serve(listener: TcpListener, tls: TlsAcceptor, router: Route
         tokio::time::sleep(LINGERING).await;
     });
     loop {
-        let accepted = async {
-            let permit = Arc::clone(&limit).acquire_owned().await;
-            (listener.accept().await, permit)
-        };
-        let (accepted, permit) = tokio::select! {
-            accepted = accepted => accepted,
-            Some(_) = connections.join_next() => continue,
-            () = &mut end => break,
-        };
-        match accepted {
-            Ok((stream, _)) => {
+        tokio::select! {
+            (stream, place) = next_connection(&listener, &limit) => {
                 let connection = connection(stream, tls.clone(), router.clone(), draining.clone());
                 connections.spawn(async move {
                     connection.await;
-                    drop(permit);
+                    drop(place);
                 });
             }
-            Err(error) => {
-                // Out of file descriptors, most likely: wait for some to be free.
-                warn!(%error, "the injector can't accept a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
+            Some(_) = connections.join_next() => {}
+            () = &mut end => break,
         }
     }
     drop(listener);

@@ -1,10 +1,10 @@
 use std::sync::Arc;
 
-use kube::runtime::reflector;
 use kube::runtime::watcher::Event;
 use serde_json::json;
 
 use super::*;
+use crate::api::RoseyMonitor;
 
 /// A monitor that takes the pods with `app: <app>`.
 pub(super) fn monitor(namespace: &str, name: &str, app: &str) -> RoseyMonitor {
@@ -23,14 +23,15 @@ pub(super) fn monitor(namespace: &str, name: &str, app: &str) -> RoseyMonitor {
 
 /// What the handlers need, in an operator of the namespace `rosey-system` that knows `monitors`.
 pub(super) fn service(monitors: &[RoseyMonitor]) -> Arc<server::Service> {
-    let (store, mut writer) = reflector::store();
+    let (all, mut writer) = crate::operator::monitors::pair();
     for monitor in monitors {
         writer.apply_watcher_event(&Event::Apply(monitor.clone()));
+        all.index(monitor);
     }
     let (_, platform) = watch::channel(Arc::new(Platform::default()));
     let excluded = ["kube-system".to_owned(), "rosey-system".to_owned()].into();
     let facts = admission::Facts {
-        monitors: store,
+        monitors: all,
         platform,
         excluded,
     };

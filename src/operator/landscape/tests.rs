@@ -84,3 +84,15 @@ fn a_kind_that_is_gone_takes_its_versions_with_it() {
     landscape.kind_gone("alertmanagers");
     assert_eq!(landscape.platform().borrow().alertmanager, None);
 }
+
+#[test]
+fn definitions_that_may_no_longer_be_read_count_as_installed_and_keep_their_version() {
+    let (landscape, _queue) = world();
+    landscape.definitions(Some(Event::Apply(definition("0.93.1"))));
+    landscape.definitions(None);
+    assert_eq!(
+        landscape.platform().borrow().prometheus_operator,
+        Some(Version(0, 93, 1))
+    );
+    assert_eq!(landscape.served().borrow().as_ref().map(BTreeSet::len), Some(5));
+}

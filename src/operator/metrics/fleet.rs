@@ -11,8 +11,7 @@ use crate::api::status::condition::{INJECTED, READY, SELECTED, STALLED, VALID};
 use crate::api::status::{Deployments, Durations};
 use crate::catalogue::metrics::{
     DEPLOYMENT_DURATION_SECONDS, DEPLOYMENT_LAST_FAILURE_TIMESTAMP, DEPLOYMENT_LAST_SUCCESS_TIMESTAMP,
-    DEPLOYMENT_STATUSES, DEPLOYMENT_TOTAL, DURATION_BUCKETS, Kind, Metric as Known, ROLLBACK_DURATION_SECONDS,
-    ROLLBACK_TOTAL,
+    DEPLOYMENT_STATUSES, DEPLOYMENT_TOTAL, DEPLOYMENTS, DURATION_BUCKETS, Kind, Metric as Known, ROLLBACK_TOTAL,
 };
 
 const LABELS: [&str; 3] = ["namespace", "rosey_monitor", "environment"];
@@ -29,14 +28,6 @@ pub struct Fleet {
 
 impl Fleet {
     pub fn new(monitors: Monitors, leadership: Leadership) -> Result<Self, prometheus::Error> {
-        let recorded = [
-            &DEPLOYMENT_TOTAL,
-            &DEPLOYMENT_DURATION_SECONDS,
-            &DEPLOYMENT_LAST_SUCCESS_TIMESTAMP,
-            &DEPLOYMENT_LAST_FAILURE_TIMESTAMP,
-            &ROLLBACK_TOTAL,
-            &ROLLBACK_DURATION_SECONDS,
-        ];
         let family = |known: &'static Known| {
             let kind = match known.kind {
                 Kind::Gauge => MetricType::GAUGE,
@@ -65,7 +56,7 @@ impl Fleet {
                 "Pods that monitors select, by the state of their exporter.",
                 &["state"],
             )?,
-            deployments: recorded.into_iter().map(family).collect::<Result<_, _>>()?,
+            deployments: DEPLOYMENTS.into_iter().map(family).collect::<Result<_, _>>()?,
         })
     }
 }
@@ -301,5 +292,27 @@ mod tests {
         let text = text(&json!({}), false);
         assert!(text.contains("rosey_operator_leader 0"));
         assert!(!text.contains("rosey_deployment_total"));
+    }
+
+    #[test]
+    fn monitors_are_told_by_condition_and_their_pods_by_state() {
+        let condition = |kind, status| json!({"type": kind, "status": status, "reason": "R", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        let status = json!({
+            "conditions": [condition("Ready", "True"), condition("Injected", "False"), condition("Selected", "Unknown")],
+            "sidecars": {"pods": 7, "injected": 4, "outdated": 1, "missing": 3, "summary": "4/7"},
+        });
+        let text = text(&status, true);
+        for line in [
+            r#"rosey_operator_monitors{condition="Ready",status="True"} 1"#,
+            r#"rosey_operator_monitors{condition="Ready",status="False"} 0"#,
+            r#"rosey_operator_monitors{condition="Injected",status="False"} 1"#,
+            r#"rosey_operator_monitors{condition="Selected",status="Unknown"} 1"#,
+            r#"rosey_operator_monitors{condition="Stalled",status="True"} 0"#,
+            r#"rosey_operator_pods{state="injected"} 4"#,
+            r#"rosey_operator_pods{state="outdated"} 1"#,
+            r#"rosey_operator_pods{state="missing"} 3"#,
+        ] {
+            assert!(text.lines().any(|written| written == line), "{line} is not in\n{text}");
+        }
     }
 }

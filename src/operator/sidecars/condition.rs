@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{Exporter, Selected, State};
+use super::Selected;
+use super::record::{Exporter, State};
 
 /// How many names a message lists before it says "and n more".
 const NAMED: usize = 3;

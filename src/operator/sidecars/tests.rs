@@ -1,8 +1,11 @@
 use kube::runtime::reflector::store::Writer;
 use serde_json::{Value, json};
 
+use super::record::packed;
 use super::*;
+use crate::api::{INJECTED_ANNOTATION, SKIPPED_ANNOTATION};
 use crate::operator::monitors;
+use crate::sidecar::CONTAINER;
 
 fn pod(name: &str, with: &Value) -> Pod {
     let mut pod = json!({
@@ -283,4 +286,17 @@ fn the_latest_pod_of_a_deployment_is_found_by_its_name() {
     all.observe(Event::Delete(at("b", 3)));
     assert_eq!(first - all.latest_of("bots", "deployment/rosey").unwrap(), 1);
     assert_eq!(all.latest_of("bots", "deployment/other"), None);
+}
+
+#[test]
+fn pods_that_say_the_same_keep_it_once() {
+    let (all, ..) = world(vec![running("rosey-5f6d-a"), running("rosey-5f6d-c")]);
+    all.observe(Event::Apply(running("rosey-5f6d-b")));
+    let records = lock(&all.records);
+    let kept: Vec<_> = records["bots"].values().collect();
+    assert_eq!(kept.len(), 3);
+    for pair in kept.windows(2) {
+        assert!(Arc::ptr_eq(&pair[0].labels, &pair[1].labels));
+        assert!(Arc::ptr_eq(&pair[0].owner, &pair[1].owner));
+    }
 }

@@ -1,0 +1,116 @@
+//! The webhooks as they are registered. Every field that the API server would default is written out, so that what comes back
+//! can be compared.
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::admissionregistration::v1::{
+    MatchCondition, MutatingWebhook, RuleWithOperations, ServiceReference, ValidatingWebhook, WebhookClientConfig,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
+
+use super::super::{Endpoint, INJECT_PATH, VALIDATE_PATH};
+use crate::api::{GROUP, INJECTED_ANNOTATION};
+use crate::sidecar::CONTAINER;
+
+/// Pods that the kubelet mirrors can't carry more than their file says, and a pod that carries its exporter needs no second
+/// call: our own patch makes the API server ask again (`reinvocationPolicy: IfNeeded`).
+const NOT_MIRRORED: &str =
+    "!has(object.metadata.annotations) || !('kubernetes.io/config.mirror' in object.metadata.annotations)";
+/// A status has no part in the plan, and whoever is being deleted can't be mended.
+const SPEC_CHANGED: &str =
+    "!has(object.metadata.deletionTimestamp) && (request.operation == 'CREATE' || object.spec != oldObject.spec)";
+
+/// The webhook for pods in `namespaces`; none where there are no namespaces.
+pub(super) fn mutating(endpoint: &Endpoint, namespaces: Vec<String>, bundle: &str) -> Vec<MutatingWebhook> {
+    if namespaces.is_empty() {
+        return Vec::new();
+    }
+    vec![MutatingWebhook {
+        name: "inject.rosey.dev".into(),
+        admission_review_versions: vec!["v1".into()],
+        client_config: client_config(endpoint, INJECT_PATH, bundle),
+        failure_policy: Some("Ignore".into()),
+        match_conditions: Some(vec![
+            MatchCondition {
+                name: "not-a-mirror-pod".into(),
+                expression: NOT_MIRRORED.into(),
+            },
+            MatchCondition {
+                name: "not-yet-injected".into(),
+                expression: not_injected(),
+            },
+        ]),
+        match_policy: Some("Equivalent".into()),
+        namespace_selector: Some(LabelSelector {
+            match_expressions: Some(vec![LabelSelectorRequirement {
+                key: "kubernetes.io/metadata.name".into(),
+                operator: "In".into(),
+                values: Some(namespaces),
+            }]),
+            match_labels: None,
+        }),
+        object_selector: Some(LabelSelector::default()),
+        reinvocation_policy: Some("IfNeeded".into()),
+        rules: Some(vec![rule("", "v1", "pods", &["CREATE"])]),
+        side_effects: "None".into(),
+        timeout_seconds: Some(2),
+    }]
+}
+
+/// The webhook for monitors.
+pub(super) fn validating(endpoint: &Endpoint, bundle: &str) -> ValidatingWebhook {
+    ValidatingWebhook {
+        name: "validate.rosey.dev".into(),
+        admission_review_versions: vec!["v1".into()],
+        client_config: client_config(endpoint, VALIDATE_PATH, bundle),
+        failure_policy: Some("Ignore".into()),
+        match_conditions: Some(vec![MatchCondition {
+            name: "spec-changed".into(),
+            expression: SPEC_CHANGED.into(),
+        }]),
+        match_policy: Some("Equivalent".into()),
+        namespace_selector: Some(LabelSelector::default()),
+        object_selector: Some(LabelSelector::default()),
+        rules: Some(vec![rule(GROUP, "v1alpha1", "roseymonitors", &["CREATE", "UPDATE"])]),
+        side_effects: "None".into(),
+        timeout_seconds: Some(5),
+    }
+}
+
+fn not_injected() -> String {
+    format!(
+        "!has(object.metadata.annotations) || !('{INJECTED_ANNOTATION}' in object.metadata.annotations) || \
+         !(object.spec.containers.exists(c, c.name == '{CONTAINER}') || \
+         (has(object.spec.initContainers) && object.spec.initContainers.exists(c, c.name == '{CONTAINER}')))"
+    )
+}
+
+fn rule(group: &str, version: &str, resource: &str, operations: &[&str]) -> RuleWithOperations {
+    RuleWithOperations {
+        api_groups: Some(vec![group.into()]),
+        api_versions: Some(vec![version.into()]),
+        operations: Some(operations.iter().map(|&operation| operation.into()).collect()),
+        resources: Some(vec![resource.into()]),
+        scope: Some("Namespaced".into()),
+    }
+}
+
+fn client_config(endpoint: &Endpoint, path: &str, bundle: &str) -> WebhookClientConfig {
+    let ca_bundle = Some(ByteString(bundle.as_bytes().to_vec()));
+    match endpoint {
+        Endpoint::Service { namespace, name, port } => WebhookClientConfig {
+            ca_bundle,
+            service: Some(ServiceReference {
+                namespace: namespace.clone(),
+                name: name.clone(),
+                path: Some(path.into()),
+                port: Some((*port).into()),
+            }),
+            url: None,
+        },
+        Endpoint::Url(base) => WebhookClientConfig {
+            ca_bundle,
+            service: None,
+            url: Some(format!("{}{path}", base.trim_end_matches('/'))),
+        },
+    }
+}

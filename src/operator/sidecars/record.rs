@@ -1,0 +1,245 @@
+//! What is read of a pod, and the compact record that is kept of it.
+
+use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Unbounded};
+use std::sync::Arc;
+
+use kube::core::Object;
+use serde::Deserialize;
+
+use crate::api::{INJECTED_ANNOTATION, SKIPPED_ANNOTATION};
+use crate::sidecar::CONTAINER;
+
+/// A pod as far as it concerns us.
+pub type Pod = Object<PodSpec, PodStatus>;
+
+/// The part of a pod's spec that is read.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodSpec {
+    containers: Vec<Container>,
+    init_containers: Vec<Container>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Container {
+    name: String,
+    image: String,
+}
+
+/// The part of a pod's status that is read.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodStatus {
+    phase: String,
+    container_statuses: Vec<ContainerStatus>,
+    init_container_statuses: Vec<ContainerStatus>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct ContainerStatus {
+    name: String,
+    state: ContainerState,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct ContainerState {
+    running: Option<serde::de::IgnoredAny>,
+    waiting: Option<Reason>,
+    terminated: Option<Reason>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Reason {
+    reason: String,
+}
+
+/// What is kept of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// All labels in one text: a tenth of the memory of a map.
+    pub labels: Arc<str>,
+    pub exporter: Exporter,
+    /// What to restart for a new pod, as kubectl takes it.
+    pub owner: Arc<str>,
+    /// When it was created, in seconds since 1970.
+    pub created: i64,
+}
+
+/// The exporter of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exporter {
+    /// It has none.
+    Missing,
+    /// It has none, for this reason.
+    Skipped(Box<str>),
+    /// It has one.
+    Injected {
+        monitor: Arc<str>,
+        image: Arc<str>,
+        state: State,
+    },
+}
+
+/// How the exporter's container does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It has not started yet.
+    Starting,
+    /// It runs.
+    Running,
+    /// Its image can't be pulled, for this reason.
+    NoImage(Box<str>),
+    /// It waits to be restarted, or has ended, for this reason.
+    Failing(Box<str>),
+}
+
+/// The pods of a namespace by name.
+pub type Records = BTreeMap<Box<str>, Record>;
+
+/// Keeps a record. The pods of a workload stand side by side in the order of their names and say the same: once is enough.
+pub fn keep(pods: &mut Records, name: &str, mut record: Record) -> Option<Record> {
+    let before = pods.range::<str, _>((Unbounded, Excluded(name))).next_back();
+    let after = pods.range::<str, _>((Excluded(name), Unbounded)).next();
+    for (_, neighbour) in before.into_iter().chain(after) {
+        record.share(neighbour);
+    }
+    pods.insert(name.into(), record)
+}
+
+impl Record {
+    fn share(&mut self, other: &Self) {
+        share(&mut self.labels, &other.labels);
+        share(&mut self.owner, &other.owner);
+        if let (
+            Exporter::Injected { monitor, image, .. },
+            Exporter::Injected {
+                monitor: by,
+                image: has,
+                ..
+            },
+        ) = (&mut self.exporter, &other.exporter)
+        {
+            share(monitor, by);
+            share(image, has);
+        }
+    }
+}
+
+fn share(own: &mut Arc<str>, other: &Arc<str>) {
+    if own == other {
+        own.clone_from(other);
+    }
+}
+
+/// One label; no key and no value has these characters in it.
+pub fn pack(key: &str, value: &str) -> String {
+    format!("\u{1}{key}\u{2}{value}\u{3}")
+}
+
+pub fn packed(labels: &BTreeMap<String, String>) -> Arc<str> {
+    labels
+        .iter()
+        .map(|(key, value)| pack(key, value))
+        .collect::<String>()
+        .into()
+}
+
+pub fn unpacked(labels: &str) -> BTreeMap<String, String> {
+    let pairs = labels
+        .split('\u{3}')
+        .filter_map(|pair| pair.strip_prefix('\u{1}')?.split_once('\u{2}'));
+    pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+/// What is kept of a pod; nothing of one that has ended or is being deleted.
+pub fn record(pod: &Pod) -> Option<Record> {
+    let status = pod.status.as_ref();
+    let ended = status.is_some_and(|status| matches!(status.phase.as_str(), "Succeeded" | "Failed"));
+    if ended || pod.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let labels = pod.metadata.labels.as_ref().map(packed).unwrap_or_default();
+    Some(Record {
+        labels,
+        exporter: exporter(pod),
+        owner: owner(pod).into(),
+        created: pod
+            .metadata
+            .creation_timestamp
+            .as_ref()
+            .map_or(0, |time| time.0.as_second()),
+    })
+}
+
+fn exporter(pod: &Pod) -> Exporter {
+    let annotation = |key| pod.metadata.annotations.as_ref()?.get(key).map(String::as_str);
+    let containers = pod.spec.containers.iter().chain(&pod.spec.init_containers);
+    let container = containers.clone().find(|container| container.name == CONTAINER);
+    match (
+        annotation(INJECTED_ANNOTATION),
+        container,
+        annotation(SKIPPED_ANNOTATION),
+    ) {
+        (Some(injected), Some(container), _) => Exporter::Injected {
+            monitor: injected.split('@').next().unwrap_or_default().into(),
+            image: container.image.as_str().into(),
+            state: state(pod),
+        },
+        (_, _, Some(reason)) => Exporter::Skipped(reason.into()),
+        _ => Exporter::Missing,
+    }
+}
+
+fn state(pod: &Pod) -> State {
+    let statuses = pod
+        .status
+        .iter()
+        .flat_map(|status| status.container_statuses.iter().chain(&status.init_container_statuses));
+    let Some(ContainerStatus { state, .. }) = statuses.into_iter().find(|status| status.name == CONTAINER) else {
+        return State::Starting;
+    };
+    match (&state.running, &state.waiting, &state.terminated) {
+        (Some(_), ..) => State::Running,
+        (_, Some(Reason { reason }), _) => match reason.as_str() {
+            "ErrImagePull"
+            | "ImagePullBackOff"
+            | "InvalidImageName"
+            | "ErrImageNeverPull"
+            | "ImageInspectError"
+            | "RegistryUnavailable" => State::NoImage(reason.as_str().into()),
+            "" | "ContainerCreating" | "PodInitializing" => State::Starting,
+            other => State::Failing(other.into()),
+        },
+        (.., Some(Reason { reason })) => State::Failing(reason.as_str().into()),
+        _ => State::Starting,
+    }
+}
+
+/// What makes new pods in place of this one: `deployment/x`, `statefulset/x`, `daemonset/x`, else `pod/x`.
+fn owner(pod: &Pod) -> String {
+    let metadata = &pod.metadata;
+    let controller = metadata
+        .owner_references
+        .iter()
+        .flatten()
+        .find(|owner| owner.controller == Some(true));
+    let hash = metadata
+        .labels
+        .as_ref()
+        .and_then(|labels| labels.get("pod-template-hash"));
+    match controller {
+        Some(owner) if owner.kind == "ReplicaSet" => {
+            match hash.and_then(|hash| owner.name.strip_suffix(hash.as_str())?.strip_suffix('-')) {
+                Some(deployment) => format!("deployment/{deployment}"),
+                None => format!("replicaset/{}", owner.name),
+            }
+        }
+        Some(owner) => format!("{}/{}", owner.kind.to_lowercase(), owner.name),
+        None => format!("pod/{}", metadata.name.as_deref().unwrap_or_default()),
+    }
+}
