@@ -174,6 +174,30 @@ fn what_the_exporter_would_refuse_is_refused_first() {
 }
 
 #[test]
+fn resources_that_no_container_starts_with_are_refused() {
+    let said = |resources: &str| problems_of(&format!("exporter: {{resources: {{{resources}}}}}"));
+    for enough in [
+        "limits: {memory: 8Mi}",
+        "limits: {memory: \"8388608\", cpu: 1m}",
+        "requests: {memory: 1Mi}",
+    ] {
+        assert_eq!(said(enough), "none", "{enough}");
+    }
+    for memory in ["32m", "32", "1Ki", "8388607"] {
+        assert_eq!(
+            said(&format!("limits: {{memory: \"{memory}\"}}")),
+            format!(
+                "spec.exporter.resources.limits.memory: \"{memory}\" is less than the sidecar starts with; write 8Mi or more"
+            )
+        );
+    }
+    assert_eq!(
+        said("requests: {memory: -5Mi}"),
+        "spec.exporter.resources.requests.memory: \"-5Mi\" is less than nothing; write it without the sign"
+    );
+}
+
+#[test]
 fn an_interval_at_which_prometheus_forgets_is_refused() {
     for field in ["scrape", "alerts"] {
         assert_eq!(problems_of(&format!("{field}: {{interval: 2m}}")), "none");

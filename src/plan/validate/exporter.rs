@@ -14,7 +14,16 @@ use crate::plan::{Platform, exporter_config};
 /// The longest interval of scrapes and evaluations, in seconds.
 const LONGEST_INTERVAL: u64 = 120;
 
-pub fn check(found: &mut Findings, spec: &RoseyMonitorSpec, platform: &Platform) {
+/// The least memory, in bytes, that the sidecar starts and works with.
+const LEAST_MEMORY: f64 = 8_388_608.0;
+
+/// Whether a limit of this much memory lets the sidecar start.
+pub fn is_enough_memory(text: &str) -> bool {
+    quantity(text).is_some_and(|bytes| bytes >= LEAST_MEMORY)
+}
+
+/// What the container of the sidecar is made from.
+pub fn check_container(found: &mut Findings, spec: &RoseyMonitorSpec, platform: &Platform) {
     let exporter = &spec.exporter;
     if let Some(image) = exporter.image.as_deref().filter(|image| !platform.allows_image(image)) {
         let allowed = platform.exporter_image_prefixes.join(", ");
@@ -34,6 +43,14 @@ pub fn check(found: &mut Findings, spec: &RoseyMonitorSpec, platform: &Platform)
             format!("{} is {field} too, in the same pod; choose another", exporter.port),
         );
     }
+    if let Some(resources) = &exporter.resources {
+        check_resources(found, resources);
+    }
+}
+
+pub fn check(found: &mut Findings, spec: &RoseyMonitorSpec, platform: &Platform) {
+    let exporter = &spec.exporter;
+    check_container(found, spec, platform);
 
     let mut seen = BTreeSet::new();
     for (n, disk) in exporter.disk.iter().enumerate() {
@@ -48,9 +65,6 @@ pub fn check(found: &mut Findings, spec: &RoseyMonitorSpec, platform: &Platform)
     }
     if let Some(backups) = &exporter.backups {
         relative(found, "spec.exporter.backups.path", &backups.path);
-    }
-    if let Some(resources) = &exporter.resources {
-        check_resources(found, resources);
     }
 
     if let Err((field, reason)) = exporter_config::config(spec).check() {
@@ -128,10 +142,20 @@ fn check_resources(found: &mut Findings, resources: &ResourceRequirements) {
                 field,
                 "is not a resource of the sidecar; write cpu, memory or ephemeral-storage",
             );
+        } else if text.strip_prefix('-').and_then(quantity).is_some() {
+            found.problem(
+                field,
+                format!("{text:?} is less than nothing; write it without the sign"),
+            );
         } else if quantity(text).is_none() {
             found.problem(
                 field,
                 format!("{text:?} is not a quantity; write one such as 5m or 32Mi"),
+            );
+        } else if (list, name.as_str()) == ("limits", "memory") && !is_enough_memory(text) {
+            found.problem(
+                field,
+                format!("{text:?} is less than the sidecar starts with; write 8Mi or more"),
             );
         }
     }
