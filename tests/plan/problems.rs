@@ -198,6 +198,27 @@ fn resources_that_no_container_starts_with_are_refused() {
 }
 
 #[test]
+fn a_scrape_that_cuts_the_bots_time_short_is_a_warning() {
+    let warnings = |more: &str| {
+        let monitor = with_spec(&format!("{BASE}alerts: {{packs: [Bot]}}\n{more}"));
+        plan(&monitor, &Platform::default()).unwrap().report.warnings
+    };
+    let health = |health: &str, scrape: &str| {
+        warnings(&format!(
+            "bot: {{health: {{port: 8000, timeout: {health}}}}}\nscrape: {{timeout: {scrape}}}"
+        ))
+    };
+    assert_eq!(
+        health("5s", "5s"),
+        [
+            "spec.bot.health.timeout: 5s is cut short half a second before spec.scrape.timeout, 5s; write a scrape timeout of at least 6s"
+        ]
+    );
+    assert_eq!(health("4s", "5s"), [] as [&str; 0]);
+    assert_eq!(health("2s", "1s"), [] as [&str; 0]);
+}
+
+#[test]
 fn an_interval_at_which_prometheus_forgets_is_refused() {
     for field in ["scrape", "alerts"] {
         assert_eq!(problems_of(&format!("{field}: {{interval: 2m}}")), "none");

@@ -82,6 +82,7 @@ pub fn check(found: &mut Findings, spec: &RoseyMonitorSpec, platform: &Platform)
         );
         found.problem("spec.scrape.timeout", message);
     }
+    warn_of_short_scrape(found, spec, timeout);
     // Prometheus forgets a series five minutes after its last sample; then `absent()` speaks of a bot that is there, and an
     // alert that keeps itself firing has nothing to keep.
     let intervals = [
@@ -98,6 +99,23 @@ pub fn check(found: &mut Findings, spec: &RoseyMonitorSpec, platform: &Platform)
                 "is longer than 2m; Prometheus forgets a series after five minutes, and alerts would flap",
             );
         }
+    }
+}
+
+/// The exporter answers before Prometheus gives up, so the bot may have less time than its own timeout says. The default is
+/// nobody's wish, and the shortest scrapes leave no whole second: this is odd, not wrong.
+fn warn_of_short_scrape(found: &mut Findings, spec: &RoseyMonitorSpec, scrape: Option<u64>) {
+    let default = Some(2);
+    let health = spec.bot.health.as_ref().and_then(|health| health.timeout.seconds());
+    if let (Some(health), Some(scrape)) = (health, scrape)
+        && health >= scrape
+        && Some(health) != default
+    {
+        found.warn(format!(
+            "spec.bot.health.timeout: {health}s is cut short half a second before spec.scrape.timeout, {scrape}s; \
+             write a scrape timeout of at least {}s",
+            health + 1
+        ));
     }
 }
 
