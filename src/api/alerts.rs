@@ -30,7 +30,7 @@ pub struct Alerts {
     /// Where the runbooks are; `{alert}` stands for the alert's name. Default: no link;
     /// the project's own are in its folder `docs/runbooks`. Example: `https://runbooks.example.org/{alert}`.
     #[serde(default, rename = "runbookURL", skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 512), regex(pattern = r"^https?://[^\s@?]+$"))]
+    #[schemars(length(max = 512), regex(pattern = super::forms::PAGE_URL))]
     pub runbook_url: Option<String>,
 }
 

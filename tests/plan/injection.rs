@@ -277,7 +277,7 @@ fn a_container_that_kubernetes_would_refuse_is_not_put_into_a_pod() {
         ),
         (
             "resources: {limits: {nvidia.com/gpu: \"1\"}}",
-            "spec.exporter.resources.limits.nvidia.com/gpu",
+            "spec.exporter.resources.limits[nvidia.com/gpu]",
         ),
         (
             "resources: {limits: {memory: 32m}}",

@@ -53,10 +53,14 @@ fn a_selector_that_prometheus_operator_would_refuse_is_refused_first() {
     for (selector, field) in [
         ("{}", "spec.selector: "),
         ("{matchLabels: {\"a b\": c}}", "spec.selector.matchLabels[a b]: "),
-        ("{matchLabels: {app: \"not ok\"}}", "spec.selector.matchLabels[app]: "),
+        ("{matchLabels: {app: \"not ok\"}}", "spec.selector.matchLabels.app: "),
         (
             "{matchExpressions: [{key: app, operator: Like, values: [a]}]}",
             "spec.selector.matchExpressions[0].operator: ",
+        ),
+        (
+            "{matchExpressions: [{key: app, operator: In, values: [a, b c]}]}",
+            "spec.selector.matchExpressions[0].values[1]: ",
         ),
         (
             "{matchExpressions: [{key: app, operator: In}]}",
@@ -246,6 +250,40 @@ fn a_namespace_that_is_none_is_refused() {
     monitor.metadata.namespace = Some("a\",x=\"".into());
     let problems = plan(&monitor, &Platform::default()).unwrap_err();
     assert!(problems.to_string().starts_with("metadata.namespace: "), "{problems}");
+}
+
+#[test]
+fn a_route_that_an_earlier_one_leaves_nothing_is_named() {
+    let warnings = |routes: &str| {
+        let channel = |name: &str| format!("{{name: {name}, webhook: {{urlSecretRef: {{name: a, key: b}}}}}}");
+        let monitor = with_spec(&format!(
+            "{BASE}alerts: {{packs: [Bot]}}\nnotifications:\n\x20 channels: [{}, {}]\n\x20 routes: [{{name: rest, channels: [a, b]}}]",
+            channel("a"),
+            channel("b")
+        ).replace("[{name: rest, channels: [a, b]}]", routes));
+        plan(&monitor, &Platform::default()).unwrap().report.warnings
+    };
+    assert_eq!(
+        warnings(
+            "[{name: all, channels: [a]}, {name: down, alerts: [BotDown], channels: [a, b]}, {name: rest, channels: [b]}]"
+        ),
+        [
+            "spec.notifications.routes[1].channels[0]: route all takes all that route down would tell a; put the more special one first"
+        ]
+    );
+    assert_eq!(
+        warnings("[{name: down, alerts: [BotDown], channels: [a, b]}, {name: all, channels: [a, b]}]"),
+        [] as [&str; 0]
+    );
+    assert_eq!(
+        warnings("[{name: one, severities: [critical, warning, info], channels: [a, b]}, {name: two, channels: [b]}]")
+            .len(),
+        1
+    );
+    assert_eq!(
+        warnings("[{name: one, severities: [critical], channels: [a, b]}, {name: two, channels: [a, b]}]"),
+        [] as [&str; 0]
+    );
 }
 
 #[test]

@@ -9,6 +9,7 @@ use super::Findings;
 use crate::api::Duration;
 use crate::api::RoseyMonitorSpec;
 use crate::api::quantities::quantity;
+use crate::api::schema::below;
 use crate::plan::{Platform, exporter_config};
 
 /// The longest interval of scrapes and evaluations, in seconds.
@@ -154,7 +155,7 @@ fn check_resources(found: &mut Findings, resources: &ResourceRequirements) {
         .flatten()
         .map(|(name, quantity)| ("requests", name, quantity));
     for (list, name, Quantity(text)) in limits.chain(requests) {
-        let field = format!("{field}.{list}.{name}");
+        let field = below(&format!("{field}.{list}"), name);
         if !matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage") {
             found.problem(
                 field,
@@ -183,7 +184,7 @@ fn check_resources(found: &mut Findings, resources: &ResourceRequirements) {
             && quantity(limit).is_some_and(|limit| request_value > limit)
         {
             found.problem(
-                format!("{field}.requests.{name}"),
+                below(&format!("{field}.requests"), name),
                 format!("{request:?} is more than the limit, {limit:?}"),
             );
         }
