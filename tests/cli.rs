@@ -64,16 +64,42 @@ fn a_valid_monitor_passes_quietly_from_a_file_and_from_the_standard_input() {
 }
 
 #[test]
+fn files_can_be_named_as_kubectl_names_them() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), MINIMAL).unwrap();
+    let path = file.path().to_str().unwrap();
+    for flag in ["-f", "--filename"] {
+        for command in ["validate", "render"] {
+            let output = rosey(&[command, flag, path], "", &[]);
+            assert_eq!(output.status.code(), Some(0), "{command} {flag}: {}", err(&output));
+        }
+    }
+}
+
+#[test]
+fn two_monitors_of_one_name_are_a_problem() {
+    let other = MINIMAL.replace("{name: rosey}", "{name: rosey, namespace: bots}");
+    let output = rosey(&["validate"], &format!("{MINIMAL}---\n{other}"), &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", out(&output));
+    let output = rosey(&["validate", "-n", "bots"], &format!("{MINIMAL}---\n{other}"), &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        out(&output),
+        "<stdin>:10: metadata.name: monitor bots/rosey stands at <stdin>:1 already\n"
+    );
+}
+
+#[test]
 fn problems_come_with_file_line_and_field_in_the_order_of_lines() {
     let broken = MINIMAL.replace("prod", "yes")
         + "  bot:\n    health: {port: 70000}\n  alerts:\n    packs: [Bot, Bots]\n    interval: 5\n---\nkind: Service\napiVersion: v1\n---\nkind: RoseyMonitor\napiVersion: rosey.dev/v1\n";
     let output = rosey(&["validate"], &broken, &[]);
     assert_eq!(output.status.code(), Some(1));
     insta::assert_snapshot!(out(&output), @r#"
-    <stdin>:5: spec.environment: must be text, not true; write it in quotes: "true"
+    <stdin>:5: spec.environment: must be text, not true; put what stands there in quotes
     <stdin>:8: spec.bot.health.port: 70000 is out of range; write a number from 1 to 65535
     <stdin>:10: spec.alerts.packs[1]: "Bots" is none of Bot, Storage, Deployments
-    <stdin>:11: spec.alerts.interval: must be text, not 5; write it in quotes: "5"
+    <stdin>:11: spec.alerts.interval: must be text, and "5" is not a duration; write hours, minutes and seconds such as 30s, 5m or 1h30m
     <stdin>:17: apiVersion: "rosey.dev/v1" is not served; write rosey.dev/v1alpha1
     "#);
     assert_eq!(

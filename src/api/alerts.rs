@@ -27,10 +27,10 @@ pub struct Alerts {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["alert".into()]))]
     pub overrides: Vec<Override>,
 
-    /// Where the runbooks are; `{alert}` stands for the alert's name. Default: the runbooks of this project.
-    /// Example: `https://runbooks.example.org/{alert}`.
+    /// Where the runbooks are; `{alert}` stands for the alert's name. Default: no link;
+    /// the project's own are in its folder `docs/runbooks`. Example: `https://runbooks.example.org/{alert}`.
     #[serde(default, rename = "runbookURL", skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 512), regex(pattern = r"^https?://[^\s@?]+$"))]
+    #[schemars(length(max = 512), regex(pattern = super::forms::PAGE_URL))]
     pub runbook_url: Option<String>,
 }
 

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::ResourceRequirements;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::forms::{DNS_LABEL, FOLDER};
+use super::forms::{DNS_LABEL, FILE_PATTERN, FOLDER, IMAGE};
 use super::quantities::Duration;
 
 /// The sidecar that reads the bot.
@@ -13,7 +13,7 @@ use super::quantities::Duration;
 pub struct Exporter {
     /// Image of the sidecar, under one of the prefixes that the operator allows. Default: the image of the operator's release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 255), regex(pattern = r"^[a-zA-Z0-9][a-zA-Z0-9._:/@-]*$"))]
+    #[schemars(length(min = 1, max = 255), regex(pattern = IMAGE))]
     pub image: Option<String>,
 
     /// TCP port of the sidecar; change it where a container of the pod uses it already. Default: 9100.
@@ -73,7 +73,7 @@ pub struct Backups {
     pub path: String,
     /// Which names are backups: `*` stands for any characters, `?` for one. Default: `backup_*`.
     #[serde(default = "pattern")]
-    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[^/]+$"))]
+    #[schemars(length(min = 1, max = 128), regex(pattern = FILE_PATTERN))]
     pub pattern: String,
 }
 

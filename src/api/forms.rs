@@ -21,6 +21,20 @@ pub const FOLDER: &str = r"^([^/\s][^\s]*)?$";
 pub const DURATION: &str = "^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$";
 /// Amount of CPU or memory.
 pub const QUANTITY: &str = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$";
+/// Server and port.
+pub const HOST_AND_PORT: &str = r"^[a-zA-Z0-9]([-a-zA-Z0-9.]*[a-zA-Z0-9])?:[0-9]{1,5}$";
+/// Address of a page, without a password and a query.
+pub const PAGE_URL: &str = r"^https?://[^\s@?]+$";
+/// Emoji by its name.
+pub const EMOJI: &str = r"^:[^\s:]+:$";
+/// Whom a message calls.
+pub const MENTION: &str = r"^(everyone|here|(role|user):[A-Za-z0-9]+)$";
+/// Key of a Secret.
+pub const SECRET_KEY: &str = r"^[-._a-zA-Z0-9]+$";
+/// Container image.
+pub const IMAGE: &str = r"^[a-zA-Z0-9][a-zA-Z0-9._:/@-]*$";
+/// Names of files.
+pub const FILE_PATTERN: &str = r"^[^/]+$";
 
 /// What a text of this pattern is, for people who wrote another.
 pub(super) fn in_words(pattern: &str) -> Option<&'static str> {
@@ -36,6 +50,15 @@ pub(super) fn in_words(pattern: &str) -> Option<&'static str> {
         FOLDER => "a folder in the volume; it does not start with / and has no white space",
         DURATION => "a duration; write hours, minutes and seconds such as 30s, 5m or 1h30m",
         QUANTITY => "a Kubernetes quantity; write one such as 5m, 32Mi or 1",
+        HOST_AND_PORT => "a server and its port; write both such as smtp.example.org:587",
+        PAGE_URL => {
+            "the address of a page; it starts with http:// or https:// and has no @ and no ?, such as https://runbooks.example.org/{alert}"
+        }
+        EMOJI => "an emoji; write its name between colons such as :robot_face:",
+        MENTION => "a mention; write everyone, here, role:<id> or user:<id>",
+        SECRET_KEY => "a key of a Secret; write letters, digits, hyphens, underscores and dots",
+        IMAGE => "an image; write one such as registry.example.org/rosey-exporter:1.0",
+        FILE_PATTERN => "a pattern of names; it has no / in it, such as backup_*",
         _ => return None,
     })
 }

@@ -113,7 +113,8 @@ pub struct Health {
     #[serde(default = "health_path")]
     #[schemars(length(max = 256), regex(pattern = URL_PATH))]
     pub path: String,
-    /// How long the bot may take to answer, at most 1m; after that it counts as down. Default: 2s.
+    /// How long the bot may take to answer, at most 1m; after that it counts as down. Half a second before `scrape.timeout` it
+    /// counts as down too. Default: 2s.
     #[serde(default = "two_seconds")]
     pub timeout: Duration,
 }

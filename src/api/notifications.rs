@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::alerts::Severity;
-use super::forms::{DNS_LABEL, EMAIL_ADDRESS, OBJECT_NAME, PROMETHEUS_NAME};
+use super::forms::{DNS_LABEL, EMAIL_ADDRESS, EMOJI, HOST_AND_PORT, MENTION, OBJECT_NAME, PROMETHEUS_NAME, SECRET_KEY};
 use super::quantities::Duration;
 
 /// Whom the alerts tell.
@@ -37,12 +37,14 @@ pub struct Notifications {
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub channels: Vec<Channel>,
-    /// Which alerts go where: every route whose severities and alerts match tells its channels.
+    /// Which alerts go where: every route whose severities and alerts match tells its channels. A channel that several of them
+    /// name is told once, as the first of them says; so the more special one goes first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub routes: Vec<Route>,
-    /// Which alerts are silent while another one fires, besides the catalogue's own.
+    /// Which alerts are silent while another one fires, besides the catalogue's own. Default: none. Example:
+    /// `[{source: BotDown, targets: [HighMemoryUsage]}]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub inhibit: Vec<Inhibition>,
@@ -98,7 +100,7 @@ pub struct Slack {
     pub username: Option<String>,
     /// Emoji beside the name. Example: `":robot_face:"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 80), regex(pattern = r"^:[^\s:]+:$"))]
+    #[schemars(length(max = 80), regex(pattern = EMOJI))]
     pub icon_emoji: Option<String>,
 }
 
@@ -120,10 +122,10 @@ pub struct Email {
     /// SMTP server and port. Example: `smtp.example.org:587`.
     #[schemars(
         length(max = 260),
-        regex(pattern = r"^[a-zA-Z0-9]([-a-zA-Z0-9.]*[a-zA-Z0-9])?:[0-9]{1,5}$")
+        regex(pattern = HOST_AND_PORT)
     )]
     pub smarthost: String,
-    /// User at the SMTP server.
+    /// User at the SMTP server; goes with `passwordSecretRef`. Default: none. Example: `alerts`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 254))]
     pub username: Option<String>,
@@ -147,11 +149,11 @@ pub struct Webhook {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyRef {
-    /// Name of the Secret.
+    /// Name of the Secret. Example: `rosey-channels`.
     #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
     pub name: String,
-    /// Key in the Secret.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    /// Key in the Secret. Example: `discord`.
+    #[schemars(length(min = 1, max = 253), regex(pattern = SECRET_KEY))]
     pub key: String,
 }
 
@@ -179,9 +181,10 @@ pub struct Route {
     #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 40)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub channels: Vec<String>,
-    /// Whom a message calls, where its channel knows mentions: `everyone`, `here`, `role:<id>` or `user:<id>`.
+    /// Whom a message calls, where its channel knows mentions: `everyone`, `here`, `role:<id>` or `user:<id>`. Default: nobody.
+    /// Example: `everyone`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64), regex(pattern = r"^(everyone|here|(role|user):[A-Za-z0-9]+)$"))]
+    #[schemars(length(max = 64), regex(pattern = MENTION))]
     pub mention: Option<String>,
     /// Overrides `notifications.groupWait` here.
     #[serde(default, skip_serializing_if = "Option::is_none")]

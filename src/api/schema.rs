@@ -87,7 +87,8 @@ pub fn admit(document: &Value) -> Admission {
 }
 
 /// The path of `name` below `path`, in the API server's own spelling: names that are no plain words stand in brackets.
-fn below(path: &str, name: &str) -> String {
+#[must_use]
+pub fn below(path: &str, name: &str) -> String {
     let plain = !name.is_empty()
         && name
             .bytes()
@@ -173,6 +174,7 @@ mod tests {
 
     use super::text::matches;
     use super::*;
+    use crate::api::forms::in_words;
 
     fn minimal(spec: &Value) -> Value {
         let mut all = json!({"environment": "prod", "selector": {"matchLabels": {"app": "rosey"}}});
@@ -253,10 +255,11 @@ mod tests {
     }
 
     #[test]
-    fn every_pattern_of_the_schema_compiles() {
+    fn every_pattern_of_the_schema_compiles_and_is_said_in_words() {
         fn walk(schema: &JSONSchemaProps, seen: &mut usize) {
             if let Some(pattern) = &schema.pattern {
                 regex::bytes::RegexBuilder::new(pattern).unicode(false).build().unwrap();
+                assert!(in_words(pattern).is_some(), "{pattern} is not said in words");
                 *seen += 1;
             }
             schema

@@ -160,6 +160,17 @@ impl Unit {
         }
     }
 
+    /// A threshold as people read it; `number` is what [`Unit::number`] made of `written`.
+    #[must_use]
+    pub fn described_threshold(self, written: &str, number: &str) -> String {
+        match self {
+            Self::Milliseconds => format!("{number} ms"),
+            Self::Seconds if decimal(written).is_some() => format!("{written}s"),
+            Self::Bytes if decimal(written).is_some() => format!("{written} bytes"),
+            Self::Bytes | Self::Seconds | Self::None | Self::Count | Self::PerSecond => written.to_owned(),
+        }
+    }
+
     /// The template that shows a value of this unit to a person.
     #[must_use]
     pub const fn shown(self) -> &'static str {
@@ -217,6 +228,22 @@ mod tests {
                 Ok(number),
                 "{threshold} as {unit:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_threshold_is_shown_with_its_unit_however_it_was_written() {
+        for (unit, written, shown) in [
+            (Unit::Milliseconds, "2s", "2000 ms"),
+            (Unit::Milliseconds, "1500", "1500 ms"),
+            (Unit::Seconds, "90", "90s"),
+            (Unit::Seconds, "48h", "48h"),
+            (Unit::Bytes, "500Mi", "500Mi"),
+            (Unit::Bytes, "1024", "1024 bytes"),
+            (Unit::Count, "3", "3"),
+        ] {
+            let number = unit.number(&text(written)).unwrap();
+            assert_eq!(unit.described_threshold(written, &number), shown);
         }
     }
 

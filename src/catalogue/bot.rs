@@ -79,7 +79,7 @@ pub const ALERTS: &[Alert] = &[
             )
         },
         summary: "Bot {monitor} answers slowly ({environment})",
-        description: "The response time has been above {threshold} ms for {for}; it is {value} on {pod}.",
+        description: "The response time has been above {threshold} for {for}; it is {value} on {pod}.",
     },
     Alert {
         name: "HighMemoryUsage",
@@ -153,16 +153,18 @@ pub const ALERTS: &[Alert] = &[
         }],
         needs: Needs::BotMetrics,
         // increase() needs two samples, and a client library creates the series with its first error, also after a restart of
-        // the bot. So a series that is new, or has another value than it ended with, on a pod that was scraped before, counts too. (An exporter put beside a bot that had errors long ago does not.)
+        // the bot. So a series that is new, or has another value than it ended with, counts too: where the bot's metrics were read
+        // in the hour that its end is looked for in. (An exporter put beside a bot that had errors long ago tells nobody.)
         expr: |s| {
             let (scope, range) = (&s.scope, s.range(60));
+            let read = metrics::EXPORTER_SOURCE_UP.name;
             let errors = format!(
                 "{}{{{scope},error_type=\"critical\"}}",
                 metrics::BOT_ERROR_COUNT_TOTAL.name
             );
             format!(
                 "increase({errors}[{range}]) > 0 or (({errors} > 0) unless {errors} == last_over_time({errors}[1h] offset {range})) \
-                 and on (namespace, rosey_monitor, pod) (up{{{scope}}} offset {range} == 1)"
+                 and on (namespace, rosey_monitor, pod) (max_over_time({read}{{{scope},source=\"metrics\"}}[1h] offset {range}) == 1)"
             )
         },
         summary: "Bot {monitor} met a critical error ({environment})",

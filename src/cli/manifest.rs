@@ -23,6 +23,9 @@ pub(super) const KIND: &str = "RoseyMonitor";
 /// Far more than any manifest that an API server would store.
 const MAX_BYTES: u64 = 16 << 20;
 
+/// As many as there can be in a file of that size, for `kubectl get -A -o yaml` of a large cluster.
+const MAX_NODES: usize = 4 << 20;
+
 /// One thing that is wrong, and where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Finding {
@@ -63,6 +66,29 @@ pub(super) struct Found {
 }
 
 impl Manifest {
+    /// Line on which it begins.
+    pub fn line(&self) -> u64 {
+        self.node.line
+    }
+
+    /// Its namespace and name.
+    pub fn place(&self, namespace: &str) -> (String, String) {
+        let document = self.node.to_json();
+        let text = |field: &str| document["metadata"][field].as_str().unwrap_or_default().to_owned();
+        let own = text("namespace");
+        (if own.is_empty() { namespace.to_owned() } else { own }, text("name"))
+    }
+
+    /// That a monitor of the same name stands in what is read already: only one of them could be applied.
+    pub fn double(&self, (namespace, name): &(String, String), first: &str, line: u64) -> Finding {
+        Finding {
+            file: self.file.clone(),
+            line: self.node.line_of("metadata.name"),
+            field: "metadata.name".into(),
+            message: format!("monitor {namespace}/{name} stands at {first}:{line} already"),
+        }
+    }
+
     /// Judges the monitor as the API server and the operator would.
     ///
     /// # Errors
@@ -147,10 +173,11 @@ impl Found {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let (mut document, mut first) = (String::new(), 0);
         for (n, line) in (0u64..).zip(text.split_inclusive('\n')) {
-            if let Some(rest) = line
-                .strip_prefix("---")
-                .filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
-            {
+            if let Some(rest) = line.strip_prefix("---") {
+                if !rest.trim_start().is_empty() && !rest.trim_start().starts_with('#') {
+                    let message = "is not YAML as kubectl reads it: on the line of --- stands nothing but a comment";
+                    self.refuse(file, n + 1, "", message.into());
+                }
                 self.document(file, &document, first);
                 (document, first) = (format!("   {rest}"), n);
             } else {
@@ -165,10 +192,16 @@ impl Found {
         if text.lines().all(|line| blank(line.trim())) {
             return;
         }
-        // As kubectl reads YAML: `yes` is true, `010` is eight, and a key stands once.
-        let options = serde_saphyr::options! { legacy_octal_numbers: true, with_snippet: false };
+        // As kubectl reads YAML: `yes` is true and `010` is eight. Of a key that stands twice it takes the last, silently; that
+        // is never meant. The budget fits the largest file that is read; its text is bounded already.
+        let options = serde_saphyr::options! {
+            legacy_octal_numbers: true,
+            with_snippet: false,
+            budget: serde_saphyr::budget! { max_nodes: MAX_NODES, max_events: 2 * MAX_NODES },
+        };
         match serde_saphyr::from_str_with_options::<Node>(text, options) {
             Ok(mut node) => {
+                node.read_words_as_kubectl(text);
                 node.move_down(first);
                 self.object(file, node);
             }
@@ -329,10 +362,54 @@ mod tests {
                 said("apiVersion: rosey.dev/v1\nkind: RoseyMonitor\n"),
                 said("kind: RoseyMonitors\napiVersion: rosey.dev/v1alpha1\n"),
                 said("- a\n"),
+                said("--- {kind: RoseyMonitor, apiVersion: rosey.dev/v1alpha1}\n"),
                 said(&format!("a: &a [x, x]\nb: &b [{}]\n", "*a, ".repeat(2000))),
             ]
             .join("\n")
         );
+    }
+
+    #[test]
+    fn words_are_read_as_kubectl_reads_them() {
+        let yes = ["y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"];
+        let no = [
+            "n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF",
+        ];
+        let nothing = ["~", "null", "Null", "NULL", ""];
+        let text = [
+            "tRUE", "yES", "oN", "fALSE", "oFF", "nULL", "nOne", "yess", "'true'", "\"no\"", "'~'",
+        ];
+        let number = [
+            ("0x10", 16.into()),
+            ("010", 8.into()),
+            ("1e2", 100.into()),
+            ("-7", (-7).into()),
+        ];
+        let mut corpus: Vec<(&str, serde_json::Value)> = Vec::new();
+        corpus.extend(yes.map(|word| (word, true.into())));
+        corpus.extend(no.map(|word| (word, false.into())));
+        corpus.extend(nothing.map(|word| (word, serde_json::Value::Null)));
+        corpus.extend(text.map(|word| (word, word.trim_matches(['\'', '"']).into())));
+        corpus.extend(number);
+        for (word, read) in corpus {
+            for (document, path) in [
+                (format!("{HEAD}x: {word}\n"), "/x"),
+                (format!("{HEAD}ä: ü\nx: [a, &b {word}, *b]\n"), "/x/2"),
+                (format!("{HEAD}x:\n- {{k: {word} }} # yes\n"), "/x/0/k"),
+            ] {
+                assert_eq!(one(&document).to_json().pointer(path), Some(&read), "{document}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_large_list_is_read() {
+        let mut found = Found::default();
+        found.documents(
+            "t",
+            &format!("apiVersion: v1\nkind: Pod\nspec: [{}1]\n", "1, ".repeat(300_000)),
+        );
+        assert_eq!(found.findings, []);
     }
 
     #[test]

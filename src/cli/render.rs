@@ -17,14 +17,30 @@ use crate::plan::Platform;
 
 Exit codes: 0 done; 1 refused or failed; 2 wrong usage.")]
 pub(super) struct Render {
-    /// Manifests in YAML or JSON, several documents or Lists too; `-` or none: the standard input.
-    #[arg(value_name = "FILE")]
-    files: Vec<String>,
+    #[command(flatten)]
+    files: Files,
     #[command(flatten)]
     place: Place,
     /// Format of the output: YAML documents, or a List in JSON.
     #[arg(short, long, value_enum, default_value = "yaml")]
     output: Format,
+}
+
+/// The manifests to read.
+#[derive(Debug, Args)]
+pub(super) struct Files {
+    /// Manifests in YAML or JSON, several documents or Lists too; `-` or none: the standard input.
+    #[arg(value_name = "FILE")]
+    files: Vec<String>,
+    /// The same, as kubectl's other commands take them.
+    #[arg(short, long, value_name = "FILE")]
+    filename: Vec<String>,
+}
+
+impl Files {
+    pub(super) fn all(&self) -> Vec<String> {
+        self.files.iter().chain(&self.filename).cloned().collect()
+    }
 }
 
 /// Where a monitor is thought to be.
@@ -65,7 +81,7 @@ impl Place {
 impl Render {
     pub(super) fn run(&self) -> Result<Verdict, Error> {
         let platform = self.place.platform()?;
-        let found = manifest::read(&self.files)?;
+        let found = manifest::read(&self.files.all())?;
         let (mut findings, mut objects) = (found.findings, Vec::new());
         if found.monitors.is_empty() && findings.is_empty() {
             return Err(Error::NoMonitor);

@@ -1,9 +1,11 @@
 //! `kubectl rosey validate`: what is wrong with a monitor, before anybody applies it.
 
+use std::collections::BTreeMap;
+
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::render::Place;
+use super::render::{Files, Place};
 use super::{Error, Verdict, manifest, note, print};
 
 /// Say what is wrong with monitors: file, line, field, and what to write instead. Needs no cluster.
@@ -17,9 +19,8 @@ use super::{Error, Verdict, manifest, note, print};
 
 Exit codes: 0 done; 1 refused or failed; 2 wrong usage.")]
 pub(super) struct Validate {
-    /// Manifests in YAML or JSON, several documents or Lists too; `-` or none: the standard input.
-    #[arg(value_name = "FILE")]
-    files: Vec<String>,
+    #[command(flatten)]
+    files: Files,
     #[command(flatten)]
     place: Place,
     /// Format of the output.
@@ -37,12 +38,17 @@ enum Output {
 impl Validate {
     pub(super) fn run(&self) -> Result<Verdict, Error> {
         let platform = self.place.platform()?;
-        let found = manifest::read(&self.files)?;
+        let found = manifest::read(&self.files.all())?;
         let (mut problems, mut warnings) = (found.findings, Vec::new());
         if found.monitors.is_empty() && problems.is_empty() {
             return Err(Error::NoMonitor);
         }
+        let mut places = BTreeMap::new();
         for monitor in &found.monitors {
+            let place = monitor.place(self.place.namespace());
+            if let Some((first, line)) = places.insert(place.clone(), (monitor.file.clone(), monitor.line())) {
+                problems.push(monitor.double(&place, &first, line));
+            }
             match monitor.plan(self.place.namespace(), &platform) {
                 Ok((_, plan)) => warnings.extend(
                     plan.report
@@ -81,7 +87,8 @@ impl Validate {
 
     /// Where a file stands among those named.
     fn position(&self, file: &str) -> usize {
-        self.files.iter().position(|named| named == file).unwrap_or_default()
+        let files = self.files.all();
+        files.iter().position(|named| named == file).unwrap_or_default()
     }
 }
 

@@ -12,8 +12,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::{Value, json};
 
 use super::Platform;
+use super::validate::problem_of_container;
 use crate::api::{INJECT_ANNOTATION, INJECTED_ANNOTATION, RoseyMonitor, SKIPPED_ANNOTATION};
-use crate::sidecar::{CONFIG_VOLUME, CONTAINER, PORT_NAME};
+use crate::sidecar::{CONFIG_VOLUME, CONTAINER, DEFAULT_PORT, PORT_NAME};
 use pod::Pod;
 
 /// What is to be done with a pod that is about to be created.
@@ -97,7 +98,6 @@ fn obstacle(pod: &Pod<'_>, monitors: &[&RoseyMonitor], platform: &Platform) -> O
         return Some(format!("more than one monitor selects this pod: {}", names.join(", ")));
     }
     let monitor = monitors.first()?;
-    let image = image(monitor, platform);
     let port = monitor.spec.exporter.port;
     let opted_out = |value: Option<&str>| value == Some("false");
     if opted_out(pod.annotation(INJECT_ANNOTATION))
@@ -108,11 +108,9 @@ fn obstacle(pod: &Pod<'_>, monitors: &[&RoseyMonitor], platform: &Platform) -> O
         Some("a static pod can't have the exporter: its configuration comes from the API server".into())
     } else if pod.is_windows() {
         Some("the exporter runs on Linux only".into())
-    } else if monitor.spec.exporter.image.is_some() && !platform.allows_image(image) {
-        // A monitor that was valid before the operator's prefixes were changed.
-        Some(format!(
-            "image {image} is not under the operator's --exporter-image-prefixes"
-        ))
+    } else if let Some(problem) = problem_of_container(monitor, platform) {
+        // A container that the API server refuses would take every new pod of the bot with it.
+        Some(format!("the monitor is invalid: {problem}"))
     } else if pod.container(CONTAINER).is_some() {
         Some(format!("the pod has a container {CONTAINER} of its own"))
     } else if pod.volume(CONFIG_VOLUME).is_some() {
@@ -126,6 +124,11 @@ fn obstacle(pod: &Pod<'_>, monitors: &[&RoseyMonitor], platform: &Platform) -> O
     } else if pod.is_on_host_network() && !pod.has_ports() {
         // The exporter's port becomes a host port, and would be the first one: two such pods no longer fit on one node.
         Some("the pod is on the host network without a port of its own, and the exporter's would limit it to one per node".into())
+    } else if pod.is_on_host_network() && port == i32::from(DEFAULT_PORT) {
+        // The node-exporter of most clusters has this port on every node: the pod would fit on none of them.
+        Some(format!(
+            "the pod is on the host network, where port {port} is the node-exporter's; set spec.exporter.port of the monitor to another"
+        ))
     } else if !pod.runs_for_ever() && !platform.native_sidecars {
         Some("a pod that ends needs native sidecars, which this cluster's nodes don't all have".into())
     } else {
@@ -154,6 +157,14 @@ fn patch(pod: &Pod<'_>, monitor: &RoseyMonitor, platform: &Platform) -> Injectio
     let name = monitor.metadata.name.clone().unwrap_or_default();
     let container = container::exporter(pod, monitor, platform);
     let mut operations = pod.annotate(INJECTED_ANNOTATION, &format!("{name}@{}", container::hash(&container)));
+    let left_out: Vec<_> = container::volumes(monitor)
+        .into_iter()
+        .filter_map(|volume| Some(format!("volume {volume} {}", container::why_not_mounted(pod, volume)?)))
+        .collect();
+    if !left_out.is_empty() {
+        let reason = format!("{}; the exporter can't read there", left_out.join(", "));
+        operations.extend(pod.annotate(SKIPPED_ANNOTATION, &reason).pop());
+    }
     operations.push(pod.append("volumes", container::config_volume(&name)));
     // kubelet starts no main container before the native sidecars run: an image that can't be pulled would keep the bot
     // down. A plain container lets it start, but never lets a pod end.

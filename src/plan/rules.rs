@@ -9,9 +9,6 @@ use super::validate::{ResolvedAlert, ResolvedLevel, Valid};
 use crate::catalogue::alert::{Group, Subject};
 use crate::monitoring::prometheus_rule::{PrometheusRuleGroups, PrometheusRuleGroupsRules, PrometheusRuleSpec};
 
-/// Where the runbooks of this project are.
-const RUNBOOKS: &str = "https://rosey.dev/runbooks/{alert}";
-
 pub fn rule(monitor: &Valid<'_>) -> PrometheusRuleSpec {
     let mut groups: BTreeMap<Group, Vec<PrometheusRuleGroupsRules>> = BTreeMap::new();
     for resolved in &monitor.alerts {
@@ -62,24 +59,19 @@ fn alerting_rule(monitor: &Valid<'_>, resolved: &ResolvedAlert, level: &Resolved
         ("threshold", &threshold),
         ("for", &level.hold.0),
     ];
-    let runbook = monitor
-        .spec
-        .alerts
-        .runbook_url
-        .as_deref()
-        .unwrap_or(RUNBOOKS)
-        .replace("{alert}", alert.name);
+    let runbook = monitor.spec.alerts.runbook_url.as_ref();
+    let runbook = runbook.map(|url| ("runbook_url", literal(&url.replace("{alert}", alert.name))));
     let annotations = [
         ("summary", fill(alert.summary, &values)),
         ("description", fill(alert.description, &values)),
-        ("runbook_url", literal(&runbook)),
     ];
+    let annotations = annotations.into_iter().chain(runbook);
     PrometheusRuleGroupsRules {
         alert: Some(alert.name.into()),
         expr: IntOrString::String((alert.expr)(&subject)),
         r#for: (level.hold.seconds() != Some(0)).then(|| level.hold.to_string()),
         labels: Some(labels.into_iter().map(|(k, v)| (k.into(), v.into())).collect()),
-        annotations: Some(annotations.into_iter().map(|(k, v)| (k.into(), v)).collect()),
+        annotations: Some(annotations.map(|(k, v)| (k.into(), v)).collect()),
         ..PrometheusRuleGroupsRules::default()
     }
 }

@@ -33,8 +33,8 @@ pub fn fill(text: &str, values: &[(&str, &str)]) -> String {
 /// The pod that an alert speaks of; an alert without one speaks of all that there were.
 pub const POD: &str = "{{ with $labels.pod }}{{ . }}{{ else }}all pods{{ end }}";
 
-/// The folder or volume that an alert speaks of.
-pub const PATH: &str = "{{ $labels.path }}";
+/// The folder or volume that an alert speaks of; an alert without one speaks of what can't be read.
+pub const PATH: &str = "{{ with $labels.path }}{{ . }}{{ else }}(unreadable){{ end }}";
 
 #[cfg(test)]
 mod tests {

@@ -9,6 +9,7 @@ mod labels;
 mod notifications;
 
 pub use alerts::{ResolvedAlert, ResolvedLevel};
+pub(in crate::plan) use exporter::is_enough_memory;
 
 use super::{Platform, Problem, Problems};
 use crate::api::forms::is_dns_label;
@@ -77,6 +78,26 @@ impl Findings {
     }
 }
 
+/// What is wrong with the sidecar's container, of a monitor that may have been valid for an earlier operator or never was.
+///
+/// Other problems are no reason to leave a pod alone: the last good objects are in place, and speak of its exporter.
+#[must_use]
+pub fn problem_of_container(monitor: &RoseyMonitor, platform: &Platform) -> Option<Problem> {
+    let mut found = Findings::default();
+    check_name(&mut found, monitor.metadata.name.as_deref().unwrap_or_default());
+    exporter::check_container(&mut found, &monitor.spec, platform);
+    found.problems.into_iter().next()
+}
+
+fn check_name(found: &mut Findings, name: &str) {
+    if !is_dns_label(name, MAX_NAME) {
+        found.problem(
+            "metadata.name",
+            format!("{name:?} must be a DNS label (a-z, 0-9, -) of at most {MAX_NAME} characters: it becomes a label value and a prefix of names"),
+        );
+    }
+}
+
 /// Checks a monitor.
 ///
 /// # Errors
@@ -87,12 +108,7 @@ pub fn validate<'a>(monitor: &'a RoseyMonitor, platform: &Platform) -> Result<Va
     let namespace = monitor.metadata.namespace.as_deref().unwrap_or("default");
     let spec = &monitor.spec;
 
-    if !is_dns_label(name, MAX_NAME) {
-        found.problem(
-            "metadata.name",
-            format!("{name:?} must be a DNS label (a-z, 0-9, -) of at most {MAX_NAME} characters: it becomes a label value and a prefix of names"),
-        );
-    }
+    check_name(&mut found, name);
     if !is_dns_label(namespace, 63) {
         found.problem(
             "metadata.namespace",

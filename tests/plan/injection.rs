@@ -201,6 +201,10 @@ fn what_stands_in_the_way_is_said_on_the_pod() {
             "host network",
         ),
         (
+            bot_pod().tap(|pod| pod["spec"]["hostNetwork"] = json!(true)),
+            "set spec.exporter.port",
+        ),
+        (
             bot_pod().tap(|pod| pod["metadata"]["labels"]["rosey.dev/inject"] = json!("false")),
             "rosey.dev/inject",
         ),
@@ -250,4 +254,112 @@ fn a_block_device_is_never_mounted() {
     let after = injected(&pod);
     let mounts = exporter(&after)["volumeMounts"].to_string();
     assert!(!mounts.contains("\"data\""), "{mounts}");
+}
+
+#[test]
+fn a_pod_on_the_host_network_gets_an_exporter_with_a_port_of_its_own() {
+    let pod = bot_pod().tap(|pod| pod["spec"]["hostNetwork"] = json!(true));
+    let monitor = with_spec("environment: prod\nselector: {matchLabels: {app: rosey}}\nexporter: {port: 9105}");
+    let after = injected_by(&pod, &monitor);
+    assert_eq!(exporter(&after)["ports"][0]["containerPort"], 9105);
+}
+
+#[test]
+fn a_container_that_kubernetes_would_refuse_is_not_put_into_a_pod() {
+    for (exporter, said) in [
+        (
+            "resources: {limits: {memory: 16Mi}, requests: {memory: 32Mi}}",
+            "spec.exporter.resources.requests.memory",
+        ),
+        (
+            "resources: {requests: {memory: -5Mi}}",
+            "spec.exporter.resources.requests.memory",
+        ),
+        (
+            "resources: {limits: {nvidia.com/gpu: \"1\"}}",
+            "spec.exporter.resources.limits[nvidia.com/gpu]",
+        ),
+        (
+            "resources: {limits: {memory: 32m}}",
+            "spec.exporter.resources.limits.memory",
+        ),
+        ("resources: {claims: [{name: gpu}]}", "spec.exporter.resources.claims"),
+        ("image: evil.example.org/miner", "spec.exporter.image"),
+        ("port: 8000", "spec.exporter.port"),
+    ] {
+        let monitor = with_spec(&format!(
+            "environment: prod\nselector: {{matchLabels: {{app: rosey}}}}\nbot: {{health: {{port: 8000}}}}\nexporter: {{{exporter}}}"
+        ));
+        let pod = bot_pod().tap(|pod| pod["spec"]["containers"][0]["ports"] = json!([]));
+        let Injection::Skipped { reason, operations, .. } = inject(&pod, [&monitor], &Platform::default()) else {
+            panic!("{exporter}")
+        };
+        assert!(
+            reason.starts_with(&format!("the monitor is invalid: {said}: ")),
+            "{reason}"
+        );
+        assert_eq!(apply(&pod, &operations)["spec"], pod["spec"]);
+    }
+}
+
+#[test]
+fn a_problem_elsewhere_in_the_monitor_leaves_no_pod_without_its_exporter() {
+    let monitor = with_spec(
+        "environment: prod\nselector: {matchLabels: {app: rosey}}\nalerts: {overrides: [{alert: BotDwon, enabled: false}]}",
+    );
+    assert!(rosey_monitor::plan::plan(&monitor, &Platform::default()).is_err());
+    exporter(&injected_by(&bot_pod(), &monitor));
+}
+
+#[test]
+fn a_volume_that_the_pod_lacks_is_told_on_the_pod() {
+    let monitor = with_spec(
+        "environment: prod\nselector: {matchLabels: {app: rosey}}\nexporter: {disk: [{volume: data}, {volume: dta}], backups: {volume: backups}}",
+    );
+    let after = injected_by(&bot_pod(), &monitor);
+    assert_eq!(
+        after["metadata"]["annotations"]["rosey.dev/skipped"],
+        "volume backups is not in the pod, volume dta is not in the pod; the exporter can't read there"
+    );
+    assert!(after["metadata"]["annotations"]["rosey.dev/injected"].is_string());
+    let mounts = exporter(&after)["volumeMounts"].to_string();
+    assert!(
+        mounts.contains("\"data\"") && !mounts.contains("dta") && !mounts.contains("backups"),
+        "{mounts}"
+    );
+    assert_eq!(inject(&after, [&monitor], &Platform::default()), Injection::Nothing);
+    let annotations = &injected(&bot_pod())["metadata"]["annotations"];
+    assert!(annotations["rosey.dev/skipped"].is_null(), "{annotations}");
+}
+
+#[test]
+fn a_pod_is_guaranteed_by_amounts_and_not_by_how_they_are_written() {
+    let mut pod = bot_pod();
+    pod["spec"]["containers"][0]["resources"] =
+        json!({ "limits": { "cpu": "1", "memory": "1Gi" }, "requests": { "cpu": "1000m", "memory": "1073741824" } });
+    assert_eq!(exporter(&injected(&pod))["resources"]["requests"]["memory"], "32Mi");
+    pod["spec"]["containers"][0]["resources"]["requests"]["memory"] = json!("1Mi");
+    assert_eq!(exporter(&injected(&pod))["resources"]["requests"]["memory"], "8Mi");
+}
+
+#[test]
+fn a_request_too_small_for_a_limit_does_not_become_one() {
+    let mut pod = bot_pod();
+    pod["spec"]["containers"][0]["resources"] = json!({ "limits": { "cpu": "1", "memory": "1Gi" } });
+    let monitor = with_spec(
+        "environment: prod\nselector: {matchLabels: {app: rosey}}\nexporter: {resources: {requests: {memory: 1Mi}}}",
+    );
+    let after = injected_by(&pod, &monitor);
+    assert_eq!(exporter(&after)["resources"]["limits"]["memory"], "32Mi");
+}
+
+#[test]
+fn the_bots_container_is_the_one_that_kubectl_takes() {
+    let mut pod = bot_pod();
+    pod["metadata"]["annotations"] = json!({ "kubectl.kubernetes.io/default-container": "bot" });
+    let proxy = json!({ "name": "proxy", "image": "proxy:1", "securityContext": { "runAsUser": 1337 } });
+    pod["spec"]["containers"].as_array_mut().unwrap().insert(0, proxy);
+    assert_eq!(exporter(&injected(&pod))["securityContext"]["runAsUser"], 1000);
+    pod["metadata"]["annotations"] = json!({ "kubectl.kubernetes.io/default-container": "nobody" });
+    assert_eq!(exporter(&injected(&pod))["securityContext"]["runAsUser"], 1337);
 }

@@ -53,10 +53,14 @@ fn a_selector_that_prometheus_operator_would_refuse_is_refused_first() {
     for (selector, field) in [
         ("{}", "spec.selector: "),
         ("{matchLabels: {\"a b\": c}}", "spec.selector.matchLabels[a b]: "),
-        ("{matchLabels: {app: \"not ok\"}}", "spec.selector.matchLabels[app]: "),
+        ("{matchLabels: {app: \"not ok\"}}", "spec.selector.matchLabels.app: "),
         (
             "{matchExpressions: [{key: app, operator: Like, values: [a]}]}",
             "spec.selector.matchExpressions[0].operator: ",
+        ),
+        (
+            "{matchExpressions: [{key: app, operator: In, values: [a, b c]}]}",
+            "spec.selector.matchExpressions[0].values[1]: ",
         ),
         (
             "{matchExpressions: [{key: app, operator: In}]}",
@@ -174,6 +178,51 @@ fn what_the_exporter_would_refuse_is_refused_first() {
 }
 
 #[test]
+fn resources_that_no_container_starts_with_are_refused() {
+    let said = |resources: &str| problems_of(&format!("exporter: {{resources: {{{resources}}}}}"));
+    for enough in [
+        "limits: {memory: 8Mi}",
+        "limits: {memory: \"8388608\", cpu: 1m}",
+        "requests: {memory: 1Mi}",
+    ] {
+        assert_eq!(said(enough), "none", "{enough}");
+    }
+    for memory in ["32m", "32", "1Ki", "8388607"] {
+        assert_eq!(
+            said(&format!("limits: {{memory: \"{memory}\"}}")),
+            format!(
+                "spec.exporter.resources.limits.memory: \"{memory}\" is less than the sidecar starts with; write 8Mi or more"
+            )
+        );
+    }
+    assert_eq!(
+        said("requests: {memory: -5Mi}"),
+        "spec.exporter.resources.requests.memory: \"-5Mi\" is less than nothing; write it without the sign"
+    );
+}
+
+#[test]
+fn a_scrape_that_cuts_the_bots_time_short_is_a_warning() {
+    let warnings = |more: &str| {
+        let monitor = with_spec(&format!("{BASE}alerts: {{packs: [Bot]}}\n{more}"));
+        plan(&monitor, &Platform::default()).unwrap().report.warnings
+    };
+    let health = |health: &str, scrape: &str| {
+        warnings(&format!(
+            "bot: {{health: {{port: 8000, timeout: {health}}}}}\nscrape: {{timeout: {scrape}}}"
+        ))
+    };
+    assert_eq!(
+        health("5s", "5s"),
+        [
+            "spec.bot.health.timeout: 5s is cut short half a second before spec.scrape.timeout, 5s; write a scrape timeout of at least 6s"
+        ]
+    );
+    assert_eq!(health("4s", "5s"), [] as [&str; 0]);
+    assert_eq!(health("2s", "1s"), [] as [&str; 0]);
+}
+
+#[test]
 fn an_interval_at_which_prometheus_forgets_is_refused() {
     for field in ["scrape", "alerts"] {
         assert_eq!(problems_of(&format!("{field}: {{interval: 2m}}")), "none");
@@ -201,6 +250,40 @@ fn a_namespace_that_is_none_is_refused() {
     monitor.metadata.namespace = Some("a\",x=\"".into());
     let problems = plan(&monitor, &Platform::default()).unwrap_err();
     assert!(problems.to_string().starts_with("metadata.namespace: "), "{problems}");
+}
+
+#[test]
+fn a_route_that_an_earlier_one_leaves_nothing_is_named() {
+    let warnings = |routes: &str| {
+        let channel = |name: &str| format!("{{name: {name}, webhook: {{urlSecretRef: {{name: a, key: b}}}}}}");
+        let monitor = with_spec(&format!(
+            "{BASE}alerts: {{packs: [Bot]}}\nnotifications:\n\x20 channels: [{}, {}]\n\x20 routes: [{{name: rest, channels: [a, b]}}]",
+            channel("a"),
+            channel("b")
+        ).replace("[{name: rest, channels: [a, b]}]", routes));
+        plan(&monitor, &Platform::default()).unwrap().report.warnings
+    };
+    assert_eq!(
+        warnings(
+            "[{name: all, channels: [a]}, {name: down, alerts: [BotDown], channels: [a, b]}, {name: rest, channels: [b]}]"
+        ),
+        [
+            "spec.notifications.routes[1].channels[0]: route all takes all that route down would tell a; put the more special one first"
+        ]
+    );
+    assert_eq!(
+        warnings("[{name: down, alerts: [BotDown], channels: [a, b]}, {name: all, channels: [a, b]}]"),
+        [] as [&str; 0]
+    );
+    assert_eq!(
+        warnings("[{name: one, severities: [critical, warning, info], channels: [a, b]}, {name: two, channels: [b]}]")
+            .len(),
+        1
+    );
+    assert_eq!(
+        warnings("[{name: one, severities: [critical], channels: [a, b]}, {name: two, channels: [a, b]}]"),
+        [] as [&str; 0]
+    );
 }
 
 #[test]

@@ -44,9 +44,13 @@ pub(super) fn mistyped(value: &Value, schema: &JSONSchemaProps) -> Option<String
         return None;
     }
     Some(match value {
-        Value::Number(_) | Value::Bool(_) if wanted == "text" => {
-            format!("must be text, not {value}; write it in quotes: \"{value}\"")
-        }
+        // In quotes it is refused next where it has not the form.
+        Value::Number(_) | Value::Bool(_) if wanted == "text" => match (value, misspelt(&value.to_string(), schema)) {
+            (_, Some(wrong)) => format!("must be text, and {wrong}"),
+            // It may have been `yes` or `off`.
+            (Value::Bool(_), None) => format!("must be text, not {value}; put what stands there in quotes"),
+            (_, None) => format!("must be text, not {value}; write it in quotes: \"{value}\""),
+        },
         Value::String(text) if wanted == "a whole number" && text.parse::<i64>().is_ok() => {
             format!("must be a whole number, not the text {value}; write it without quotes")
         }

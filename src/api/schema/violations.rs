@@ -243,10 +243,15 @@ impl Violations {
                 ),
             ),
             Value::String(_) | Value::Null => {}
-            other => self.add(
+            Value::Bool(_) => self.add(
                 path,
-                format!("must be text, not {}; write it in quotes: \"{other}\"", Shown(other)),
+                format!("must be text, not {value}; put what stands there in quotes"),
             ),
+            Value::Number(_) => self.add(
+                path,
+                format!("must be text, not {value}; write it in quotes: \"{value}\""),
+            ),
+            other => self.add(path, format!("must be text, not {}", Shown(other))),
         }
     }
 }

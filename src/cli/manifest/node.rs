@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::ops::Range;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Number, Value};
@@ -11,6 +12,8 @@ use serde_json::{Number, Value};
 pub(super) struct Node {
     pub line: u64,
     pub content: Content,
+    /// Where its text stands in the document, in bytes.
+    source: Option<Range<usize>>,
 }
 
 /// What a node holds.
@@ -28,6 +31,12 @@ pub(super) struct Key {
     pub name: String,
 }
 
+/// The words that kubectl's parser (go-yaml 2, `resolve.go`) reads as true, false or null.
+const KUBECTL_WORDS: [&str; 25] = [
+    "y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON", "n", "N", "no", "No", "NO", "false",
+    "False", "FALSE", "off", "Off", "OFF", "null", "Null", "NULL",
+];
+
 impl Node {
     pub fn text(&self, name: &str) -> Option<&str> {
         let Content::Map(entries) = &self.content else {
@@ -36,6 +45,25 @@ impl Node {
         match &entries.iter().find(|(key, _)| key.name == name)?.1.content {
             Content::Scalar(Value::String(text)) => Some(text),
             _ => None,
+        }
+    }
+
+    /// Takes back what the parser made of words that kubectl's reads as text: it knows `true`, `True` and `TRUE`, but no `tRUE`.
+    pub fn read_words_as_kubectl(&mut self, document: &str) {
+        match &mut self.content {
+            Content::Scalar(scalar @ (Value::Bool(_) | Value::Null)) => {
+                let text = self.source.clone().and_then(|place| document.get(place));
+                let word = text.unwrap_or_default().trim();
+                let plain = !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphabetic());
+                if plain && !KUBECTL_WORDS.contains(&word) {
+                    *scalar = word.into();
+                }
+            }
+            Content::Scalar(_) => {}
+            Content::List(items) => items.iter_mut().for_each(|item| item.read_words_as_kubectl(document)),
+            Content::Map(entries) => entries
+                .iter_mut()
+                .for_each(|(_, value)| value.read_words_as_kubectl(document)),
         }
     }
 
@@ -99,9 +127,16 @@ fn after<'a>(path: &'a str, name: &str) -> Option<&'a str> {
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = serde_saphyr::Spanned::<Content>::deserialize(deserializer)?;
+        let span = spanned.defined.span();
+        let place = |start: u64, length: u64| Some(usize::try_from(start).ok()?..usize::try_from(start + length).ok()?);
+        let source = span
+            .byte_offset()
+            .zip(span.byte_len())
+            .and_then(|(start, length)| place(start, length));
         Ok(Self {
             line: spanned.referenced.line(),
             content: spanned.value,
+            source,
         })
     }
 }

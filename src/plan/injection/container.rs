@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::pod::Pod;
 use crate::api::RoseyMonitor;
+use crate::plan::validate::is_enough_memory;
 use crate::plan::{Platform, exporter_config_map};
 use crate::sidecar::{CONFIG_DIR, CONFIG_FILE, CONFIG_VOLUME, CONTAINER, PORT_NAME, VOLUMES_DIR};
 
@@ -17,19 +18,30 @@ const NOBODY: i64 = 65532;
 /// so our configuration goes there too: the exporter never holds the bot's token.
 const TOKEN_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
+/// The volumes that the monitor's sources name.
+pub fn volumes(monitor: &RoseyMonitor) -> BTreeSet<&str> {
+    let spec = &monitor.spec.exporter;
+    let disk = spec.disk.iter().map(|disk| disk.volume.as_str());
+    disk.chain(spec.backups.iter().map(|backups| backups.volume.as_str()))
+        .collect()
+}
+
+/// Why a volume is left out: its mount would make the pod invalid.
+pub fn why_not_mounted(pod: &Pod<'_>, volume: &str) -> Option<&'static str> {
+    if pod.volume(volume).is_none() {
+        Some("is not in the pod")
+    } else if pod.is_block(volume) {
+        Some("is used as a block device")
+    } else {
+        None
+    }
+}
+
 pub fn exporter(pod: &Pod<'_>, monitor: &RoseyMonitor, platform: &Platform) -> Value {
     let spec = &monitor.spec.exporter;
-    let volumes: BTreeSet<&str> = spec
-        .disk
-        .iter()
-        .map(|d| &d.volume)
-        .chain(spec.backups.iter().map(|b| &b.volume))
-        .map(String::as_str)
-        .collect();
-    // A mount of a volume that the pod lacks would make the pod invalid; the source says that its folder is missing.
-    let volumes: Vec<_> = volumes
+    let volumes: Vec<_> = volumes(monitor)
         .into_iter()
-        .filter(|volume| pod.volume(volume).is_some() && !pod.is_block(volume))
+        .filter(|volume| why_not_mounted(pod, volume).is_none())
         .collect();
 
     let mut mounts = vec![
@@ -100,8 +112,12 @@ fn resources(pod: &Pod<'_>, monitor: &RoseyMonitor) -> Value {
     if pod.is_guaranteed() {
         let mut same = Map::new();
         for (name, fallback) in [("cpu", "5m"), ("memory", "32Mi")] {
-            let value = [&limits[name], &requests[name]]
+            // A request may be less than the exporter starts with; as its limit it may not.
+            let enough = |value: &&Value| name != "memory" || value.as_str().is_some_and(is_enough_memory);
+            let request = Some(&requests[name]).filter(enough);
+            let value = [Some(&limits[name]), request]
                 .into_iter()
+                .flatten()
                 .find(|value| !value.is_null())
                 .cloned();
             same.insert(name.into(), value.unwrap_or_else(|| json!(fallback)));

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::add;
+use crate::api::quantities::quantity;
 
 /// A pod as it came, of whatever Kubernetes version.
 pub struct Pod<'a>(pub &'a Value);
@@ -44,9 +45,16 @@ impl<'a> Pod<'a> {
             .chain(init)
     }
 
-    /// The container that the bot runs in: the first one.
+    /// The container that the bot runs in: the one that kubectl takes, else the first one.
     pub fn bot(&self) -> &'a Value {
-        &self.0["spec"]["containers"][0]
+        let containers = &self.0["spec"]["containers"];
+        let named = self
+            .annotation("kubectl.kubernetes.io/default-container")
+            .and_then(|name| {
+                let mut all = containers.as_array()?.iter();
+                all.find(|container| container["name"] == name)
+            });
+        named.unwrap_or(&containers[0])
     }
 
     pub fn container(&self, name: &str) -> Option<&'a Value> {
@@ -121,7 +129,7 @@ impl<'a> Pod<'a> {
                     &container["resources"]["limits"][name],
                     &container["resources"]["requests"][name],
                 );
-                !limit.is_null() && (request.is_null() || request == limit)
+                !limit.is_null() && (request.is_null() || is_same_amount(request, limit))
             })
         })
     }
@@ -156,6 +164,13 @@ impl<'a> Pod<'a> {
             add(&format!("/spec/{list}"), &Value::Array(vec![item]))
         }
     }
+}
+
+/// `1Gi` and `1073741824` are the same.
+fn is_same_amount(one: &Value, other: &Value) -> bool {
+    let amount = |value: &Value| quantity(value.as_str()?);
+    let (a, b) = (amount(one), amount(other));
+    one == other || a.zip(b).is_some_and(|(a, b)| a.total_cmp(&b).is_eq())
 }
 
 fn ports(container: &Value) -> impl Iterator<Item = &Value> {

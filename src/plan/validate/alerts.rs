@@ -23,7 +23,7 @@ pub struct ResolvedLevel {
     pub severity: Severity,
     /// The threshold as a `PromQL` number; empty where the alert has none.
     pub threshold: String,
-    /// The threshold as it was written, for people.
+    /// The threshold with its unit, for people.
     pub shown: String,
     /// How long the condition has to hold; `0s` for at once.
     pub hold: Duration,
@@ -152,8 +152,8 @@ fn resolve_level(found: &mut Findings, field: &str, asked: &AskedLevel, alert: &
     match alert.unit.number(threshold) {
         Ok(number) => Some(ResolvedLevel {
             severity: asked.severity,
+            shown: alert.unit.described_threshold(&threshold.to_string(), &number),
             threshold: number,
-            shown: threshold.to_string(),
             hold,
         }),
         Err(refusal) => {
@@ -173,8 +173,8 @@ fn from_catalogue(found: &mut Findings, unit: Unit, level: &CatalogueLevel) -> O
     match threshold {
         Ok(threshold) => Some(ResolvedLevel {
             severity: level.severity,
+            shown: unit.described_threshold(&shown, &threshold),
             threshold,
-            shown,
             hold: hold(level),
         }),
         Err(refusal) => {

@@ -9,12 +9,22 @@ use super::Findings;
 use crate::api::Duration;
 use crate::api::RoseyMonitorSpec;
 use crate::api::quantities::quantity;
+use crate::api::schema::below;
 use crate::plan::{Platform, exporter_config};
 
 /// The longest interval of scrapes and evaluations, in seconds.
 const LONGEST_INTERVAL: u64 = 120;
 
-pub fn check(found: &mut Findings, spec: &RoseyMonitorSpec, platform: &Platform) {
+/// The least memory, in bytes, that the sidecar starts and works with.
+const LEAST_MEMORY: f64 = 8_388_608.0;
+
+/// Whether a limit of this much memory lets the sidecar start.
+pub fn is_enough_memory(text: &str) -> bool {
+    quantity(text).is_some_and(|bytes| bytes >= LEAST_MEMORY)
+}
+
+/// What the container of the sidecar is made from.
+pub fn check_container(found: &mut Findings, spec: &RoseyMonitorSpec, platform: &Platform) {
     let exporter = &spec.exporter;
     if let Some(image) = exporter.image.as_deref().filter(|image| !platform.allows_image(image)) {
         let allowed = platform.exporter_image_prefixes.join(", ");
@@ -34,6 +44,14 @@ pub fn check(found: &mut Findings, spec: &RoseyMonitorSpec, platform: &Platform)
             format!("{} is {field} too, in the same pod; choose another", exporter.port),
         );
     }
+    if let Some(resources) = &exporter.resources {
+        check_resources(found, resources);
+    }
+}
+
+pub fn check(found: &mut Findings, spec: &RoseyMonitorSpec, platform: &Platform) {
+    let exporter = &spec.exporter;
+    check_container(found, spec, platform);
 
     let mut seen = BTreeSet::new();
     for (n, disk) in exporter.disk.iter().enumerate() {
@@ -48,9 +66,6 @@ pub fn check(found: &mut Findings, spec: &RoseyMonitorSpec, platform: &Platform)
     }
     if let Some(backups) = &exporter.backups {
         relative(found, "spec.exporter.backups.path", &backups.path);
-    }
-    if let Some(resources) = &exporter.resources {
-        check_resources(found, resources);
     }
 
     if let Err((field, reason)) = exporter_config::config(spec).check() {
@@ -68,6 +83,7 @@ pub fn check(found: &mut Findings, spec: &RoseyMonitorSpec, platform: &Platform)
         );
         found.problem("spec.scrape.timeout", message);
     }
+    warn_of_short_scrape(found, spec, timeout);
     // Prometheus forgets a series five minutes after its last sample; then `absent()` speaks of a bot that is there, and an
     // alert that keeps itself firing has nothing to keep.
     let intervals = [
@@ -84,6 +100,23 @@ pub fn check(found: &mut Findings, spec: &RoseyMonitorSpec, platform: &Platform)
                 "is longer than 2m; Prometheus forgets a series after five minutes, and alerts would flap",
             );
         }
+    }
+}
+
+/// The exporter answers before Prometheus gives up, so the bot may have less time than its own timeout says. The default is
+/// nobody's wish, and the shortest scrapes leave no whole second: this is odd, not wrong.
+fn warn_of_short_scrape(found: &mut Findings, spec: &RoseyMonitorSpec, scrape: Option<u64>) {
+    let default = Some(2);
+    let health = spec.bot.health.as_ref().and_then(|health| health.timeout.seconds());
+    if let (Some(health), Some(scrape)) = (health, scrape)
+        && health >= scrape
+        && Some(health) != default
+    {
+        found.warn(format!(
+            "spec.bot.health.timeout: {health}s is cut short half a second before spec.scrape.timeout, {scrape}s; \
+             write a scrape timeout of at least {}s",
+            health + 1
+        ));
     }
 }
 
@@ -122,16 +155,26 @@ fn check_resources(found: &mut Findings, resources: &ResourceRequirements) {
         .flatten()
         .map(|(name, quantity)| ("requests", name, quantity));
     for (list, name, Quantity(text)) in limits.chain(requests) {
-        let field = format!("{field}.{list}.{name}");
+        let field = below(&format!("{field}.{list}"), name);
         if !matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage") {
             found.problem(
                 field,
                 "is not a resource of the sidecar; write cpu, memory or ephemeral-storage",
             );
+        } else if text.strip_prefix('-').and_then(quantity).is_some() {
+            found.problem(
+                field,
+                format!("{text:?} is less than nothing; write it without the sign"),
+            );
         } else if quantity(text).is_none() {
             found.problem(
                 field,
                 format!("{text:?} is not a quantity; write one such as 5m or 32Mi"),
+            );
+        } else if (list, name.as_str()) == ("limits", "memory") && !is_enough_memory(text) {
+            found.problem(
+                field,
+                format!("{text:?} is less than the sidecar starts with; write 8Mi or more"),
             );
         }
     }
@@ -141,7 +184,7 @@ fn check_resources(found: &mut Findings, resources: &ResourceRequirements) {
             && quantity(limit).is_some_and(|limit| request_value > limit)
         {
             found.problem(
-                format!("{field}.requests.{name}"),
+                below(&format!("{field}.requests"), name),
                 format!("{request:?} is more than the limit, {limit:?}"),
             );
         }

@@ -9,6 +9,7 @@ use super::Findings;
 use crate::api::MONITOR_LABEL;
 use crate::api::forms::{is_label_key, is_label_value};
 use crate::api::monitor::LabelValue;
+use crate::api::schema::below;
 use crate::plan::MANAGED_BY_LABEL;
 
 pub fn selector(found: &mut Findings, field: &str, selector: &LabelSelector) {
@@ -21,7 +22,7 @@ pub fn selector(found: &mut Findings, field: &str, selector: &LabelSelector) {
         );
     }
     for (key, value) in labels {
-        let field = format!("{field}.matchLabels[{key}]");
+        let field = below(&format!("{field}.matchLabels"), key);
         check_key(found, &field, key);
         check_value(found, &field, value);
     }
@@ -48,15 +49,15 @@ pub fn selector(found: &mut Findings, field: &str, selector: &LabelSelector) {
                 format!("{other:?} is none of In, NotIn, Exists, DoesNotExist"),
             ),
         }
-        for value in values {
-            check_value(found, &format!("{field}.values"), value);
+        for (m, value) in values.iter().enumerate() {
+            check_value(found, &format!("{field}.values[{m}]"), value);
         }
     }
 }
 
 pub fn object_labels(found: &mut Findings, field: &str, labels: &BTreeMap<String, LabelValue>) {
     for (key, value) in labels {
-        let field = format!("{field}[{key}]");
+        let field = below(field, key);
         check_key(found, &field, key);
         check_value(found, &field, &value.0);
         if key == MONITOR_LABEL || key == MANAGED_BY_LABEL {

@@ -225,6 +225,18 @@ fn warn_of_silence(found: &mut Findings, notifications: &Notifications, alerts: 
             )),
         }
     }
+    for (n, route) in notifications.routes.iter().enumerate() {
+        for (m, channel) in route.channels.iter().enumerate() {
+            let mut earlier = notifications.routes[..n].iter();
+            if let Some(first) = earlier.find(|first| first.channels.contains(channel) && covers(first, route)) {
+                found.warn(format!(
+                    "spec.notifications.routes[{n}].channels[{m}]: route {} takes all that route {} would tell {channel}; \
+                     put the more special one first",
+                    first.name, route.name
+                ));
+            }
+        }
+    }
     for channel in &notifications.channels {
         if !notifications
             .routes
@@ -237,4 +249,19 @@ fn warn_of_silence(found: &mut Findings, notifications: &Notifications, alerts: 
             ));
         }
     }
+}
+
+/// Whether every alert that takes the route `other` takes this one too.
+fn covers(route: &Route, other: &Route) -> bool {
+    let all = [Severity::Critical, Severity::Warning, Severity::Info];
+    let severities = if other.severities.is_empty() {
+        &all[..]
+    } else {
+        other.severities.as_slice()
+    };
+    let of_severity =
+        route.severities.is_empty() || severities.iter().all(|severity| route.severities.contains(severity));
+    let of_name = route.alerts.is_empty()
+        || (!other.alerts.is_empty() && other.alerts.iter().all(|alert| route.alerts.contains(alert)));
+    of_severity && of_name
 }

@@ -18,6 +18,7 @@ fn of_a_deployment() -> Value {
             "generateName": "rosey-7d9c5b8f6d-",
             "creationTimestamp": null,
             "labels": {"app": "rosey", "pod-template-hash": "7d9c5b8f6d"},
+            "annotations": {"example.org/a~b": "kept", "kubectl.kubernetes.io/restartedAt": "2026-01-01T00:00:00Z"},
             "ownerReferences": [{
                 "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "rosey-7d9c5b8f6d",
                 "uid": "0d8a4f0e-52f5-4b3c-9f0a-3f0a4c9f2b11", "controller": true, "blockOwnerDeletion": true,
@@ -31,6 +32,7 @@ fn of_a_deployment() -> Value {
                     {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
                 ]}},
             ],
+            "initContainers": [{"name": "migrate", "image": "registry.example.org/rosey:2.4.1", "newField2037": [null]}],
             "containers": [{
                 "name": "bot",
                 "image": "registry.example.org/rosey:2.4.1",
@@ -135,11 +137,10 @@ fn monitors() -> Vec<RoseyMonitor> {
     ]
 }
 
-/// `pod` without what was added to it: the annotations, and the last of each list that grew.
+/// `pod` without what was added to it: our annotation, and the last of each list that grew.
 fn without_what_was_added(mut pod: Value, before: &Value) -> Value {
-    if before["metadata"]["annotations"].is_null() {
-        pod["metadata"].as_object_mut().unwrap().remove("annotations");
-    }
+    let annotations = pod["metadata"]["annotations"].as_object_mut().unwrap();
+    assert!(annotations.remove(INJECTED_ANNOTATION).is_some());
     for list in ["containers", "initContainers", "volumes"] {
         match before["spec"][list].as_array() {
             Some(before) => pod["spec"][list].as_array_mut().unwrap().truncate(before.len()),
@@ -167,8 +168,8 @@ async fn a_pod_of_a_deployment_gets_its_exporter_as_a_plain_container_and_loses_
 async fn a_pod_of_a_job_gets_a_native_sidecar_so_that_the_job_can_end() {
     let before = of_a_job();
     let after = admitted(&before, &monitors()).await;
-    assert_eq!(after["spec"]["initContainers"][0]["name"], CONTAINER);
-    assert_eq!(after["spec"]["initContainers"][0]["restartPolicy"], "Always");
+    assert_eq!(after["spec"]["initContainers"][1]["name"], CONTAINER);
+    assert_eq!(after["spec"]["initContainers"][1]["restartPolicy"], "Always");
     assert_eq!(after["spec"]["containers"].as_array().unwrap().len(), 1);
     assert_eq!(without_what_was_added(after, &before).to_string(), before.to_string());
 }
