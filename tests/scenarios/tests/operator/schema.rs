@@ -98,6 +98,11 @@ async fn the_api_servers_defaults_are_those_of_the_types_and_its_refusals_name_t
             json!({"notifications": {"channels": [{"name": "mail", "email": {"to": ["a@b"], "from": "a@b", "smarthost": "mail:25", "username": "me"}}]}}),
             "username and passwordSecretRef go together",
         ),
+        (
+            "wrong",
+            json!({"alerts": {"overrides": [{"alert": "BotDown", "enabled": false, "levels": [{"severity": "critical"}]}]}}),
+            "alert BotDown has enabled: false and levels; remove one of them",
+        ),
         ("wrong", json!({"environment": ""}), "spec.environment"),
         ("wrong", json!({"scrape": {"interval": "soon"}}), "spec.scrape.interval"),
     ] {
