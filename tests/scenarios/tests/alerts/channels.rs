@@ -23,10 +23,12 @@ async fn a_missing_secret_key_silences_one_channel_and_is_shown_until_the_key_is
     let monitor = scene.monitor(namespace, "rosey", |monitor| {
         let notifications = &mut monitor["spec"]["notifications"];
         let webhook = json!({ "name": "ci", "webhook": { "urlSecretRef": { "name": "rosey-channels", "key": "ci" } } });
-        let critical = notifications["routes"][0]["channels"].as_array_mut();
-        critical.into_iter().for_each(|channels| channels.push(json!("ci")));
-        let channels = notifications["channels"].as_array_mut();
-        channels.into_iter().for_each(|channels| channels.push(webhook.clone()));
+        if let Some(critical) = notifications["routes"][0]["channels"].as_array_mut() {
+            critical.push(json!("ci"));
+        }
+        if let Some(channels) = notifications["channels"].as_array_mut() {
+            channels.push(webhook);
+        }
     })?;
     let stored = lab.apply(&monitor.to_string()).await?;
     ensure!(stored.len() == 1, "{stored:?}");

@@ -154,7 +154,7 @@ async fn until_undone(stage: &Stage, mark: Mark) -> Result<Vec<Duration>> {
     let mut waiting: Option<(jiff::Timestamp, Option<Duration>)> = None;
     for write in &writes {
         let at: jiff::Timestamp = write.request_received_timestamp.parse()?;
-        match (&write.user.username == OPERATOR, &mut waiting) {
+        match (write.user.username == OPERATOR, &mut waiting) {
             (true, Some((since, undone))) => *undone = Some(at.duration_since(*since).unsigned_abs()),
             (true, None) => bail!("nobody had changed what this mends: {write}"),
             (false, _) => times.extend(waiting.replace((at, None)).and_then(|(_, undone)| undone)),
