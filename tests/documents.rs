@@ -155,3 +155,26 @@ fn every_file_that_the_documents_link_to_is_there() {
     }
     assert!(links > 10, "only {links} links were found");
 }
+
+#[test]
+fn every_path_that_the_documents_name_is_there() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let mut rooms: Vec<String> = fs::read_dir(&root)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    rooms.retain(|name| !name.starts_with('.') && root.join(name).is_dir() && name != "target");
+    let mut named = 0;
+    for document in ["README.md", "CONTRIBUTING.md", "tests/lab/README.md"] {
+        for word in read(document).split(|c: char| c.is_whitespace() || "`\"'()[],;:|<>{}".contains(c)) {
+            let path = word.trim_end_matches(['.', '/']);
+            // A pattern, such as monitors/*.yaml, names no file of ours.
+            let is_path = path.contains('/') && rooms.iter().any(|room| path.starts_with(&format!("{room}/")));
+            if is_path && !path.contains(['*', '…', '$']) {
+                named += 1;
+                assert!(root.join(path).exists(), "{document} names {path}, which is not there");
+            }
+        }
+    }
+    assert!(named > 30, "only {named} paths were found");
+}

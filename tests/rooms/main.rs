@@ -85,8 +85,8 @@ const EMPTY_NAMES: &[&str] = &[
     "util", "utils", "helper", "helpers", "common", "manager", "managers", "misc",
 ];
 
-/// Lines from which on a file wants to be two.
-const MAX_LINES: usize = 500;
+/// Lines from which on a file wants to be two, and a tenth more for who is about to split it.
+const MAX_LINES: usize = 400 + 400 / 10;
 
 #[test]
 fn imports_between_rooms_point_one_way_and_a_plan_is_pure() {
@@ -120,7 +120,10 @@ fn no_file_and_no_type_has_an_empty_name() {
 
 #[test]
 fn no_source_file_is_longer_than_one_wants_to_read() {
-    let ours = rust_files("src").into_iter().filter(|(file, _)| !is_generated(file));
+    let ours = ["src", "tests", "examples"]
+        .into_iter()
+        .flat_map(rust_files)
+        .filter(|(file, _)| !is_generated(file));
     report(ours.filter_map(|(file, source)| too_long(&file, &source)));
 }
 

@@ -14,9 +14,9 @@ use crate::process::{Process, Supervisor};
 use crate::tools::Tools;
 use crate::wait;
 
-const ETCD_PORT: u16 = 21_379;
-const ETCD_PEER_PORT: u16 = 21_380;
-const API_PORT: u16 = 21_443;
+pub(crate) const ETCD_PORT: u16 = 21_379;
+pub(crate) const ETCD_PEER_PORT: u16 = 21_380;
+pub(crate) const API_PORT: u16 = 21_443;
 
 /// How much of each request the audit log holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

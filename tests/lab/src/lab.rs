@@ -8,7 +8,7 @@ use anyhow::Result;
 use kube::Client;
 
 use crate::address::Network;
-use crate::control_plane::ControlPlane;
+use crate::control_plane::{self, ControlPlane};
 use crate::manifest::Manifests;
 use crate::node::image::Images;
 use crate::process::Supervisor;
@@ -16,7 +16,7 @@ use crate::receivers::Inbox;
 use crate::receivers::http::Inboxes;
 use crate::receivers::message::Mail;
 use crate::tools::Tools;
-use crate::{Tasks, stack, wait};
+use crate::{Tasks, rosey, stack, wait};
 
 mod builder;
 mod cluster;
@@ -25,6 +25,23 @@ mod observe;
 pub use builder::Builder;
 
 const RECEIVER_PORT: u16 = 21_800;
+
+/// Where something listens in a lab, each on an address that no other lab has: its own components, then the operator with its
+/// webhooks, the exporter, and the examples' bot with its control.
+const PORTS: [u16; 12] = [
+    control_plane::ETCD_PORT,
+    control_plane::ETCD_PEER_PORT,
+    control_plane::API_PORT,
+    stack::OPERATOR_PORT,
+    stack::PROMETHEUS_PORT,
+    stack::ALERTMANAGER_PORT,
+    RECEIVER_PORT,
+    8080,
+    9443,
+    9100,
+    8000,
+    rosey::CONTROL_PORT,
+];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Extent {

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::{Builder, Lab, Process, eventually};
+use crate::{Builder, Lab, Mark, Process, eventually};
 
 /// The operator's user in the lab; it has the rights of its `ClusterRole` and of its `Role`, and no others.
 pub const OPERATOR: &str = "rosey-operator";
@@ -70,6 +70,8 @@ impl Builder {
 pub struct Operator {
     /// Its process.
     pub process: Process,
+    /// How it was started, as one would type it.
+    pub command: String,
     /// Where its metrics and its health are, `http://address:port`.
     pub url: String,
 }
@@ -149,23 +151,51 @@ impl Lab {
     /// # Errors
     /// When it can't be started.
     pub fn operator_by(&self, name: &str, kubeconfig: &Path, more: &[&str]) -> Result<Operator> {
-        let address = self.address()?;
+        self.operator_at(&self.address()?.to_string(), name, kubeconfig, more)
+    }
+
+    /// As [`Lab::operator_by`], at an address of the caller's choice: a restarted operator has the webhooks of its
+    /// predecessor there, as behind a Service.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn operator_at(&self, address: &str, name: &str, kubeconfig: &Path, more: &[&str]) -> Result<Operator> {
         let (listen, webhooks) = (format!("{address}:8080"), format!("{address}:9443"));
+        let own = format!("https://{webhooks}");
+        let mut arguments = vec!["--namespace", OPERATOR_NAMESPACE, "--listen", &listen];
+        arguments.extend(["--webhook-listen", &webhooks]);
+        // Replicas share an address, as behind a Service.
+        if !more.contains(&"--webhook-url") {
+            arguments.extend(["--webhook-url", &own]);
+        }
+        arguments.extend(more);
         let mut command = Command::new(binary("rosey-operator")?);
-        command.env("KUBECONFIG", kubeconfig);
-        command.args(["--namespace", OPERATOR_NAMESPACE, "--listen", &listen]);
-        command.args([
-            "--webhook-listen",
-            &webhooks,
-            "--webhook-url",
-            &format!("https://{webhooks}"),
-        ]);
-        command.args(more);
-        let process = self.spawn(name, &mut command)?;
+        command.env("KUBECONFIG", kubeconfig).args(&arguments);
         Ok(Operator {
-            process,
+            process: self.spawn(name, &mut command)?,
+            command: format!(
+                "KUBECONFIG={} rosey-operator {}",
+                kubeconfig.display(),
+                arguments.join(" ")
+            ),
             url: format!("http://{listen}"),
         })
+    }
+
+    /// At the end of a scenario: the operators had every right that they needed.
+    ///
+    /// # Errors
+    /// With every request that was answered with 403; or when no operator asked for anything.
+    pub async fn nothing_was_forbidden(&self) -> Result<()> {
+        let requests = self.audit().requests_by(OPERATOR, Mark::default()).await?;
+        ensure!(!requests.is_empty(), "the operator asked for nothing");
+        let refused: Vec<_> = requests
+            .iter()
+            .filter(|request| request.is_forbidden())
+            .map(|request| format!("{request}: {}", request.response_status.message))
+            .collect();
+        ensure!(refused.is_empty(), "forbidden: {refused:#?}");
+        Ok(())
     }
 
     /// Lets Prometheus scrape an operator, which exports the monitors' deployments: their labels win.
@@ -301,7 +331,7 @@ impl Bot {
         let client = reqwest::Client::builder().timeout(Duration::from_secs(5)).build()?;
         let answer = client.post(url).json(change).send().await?;
         let (status, said) = (answer.status(), answer.text().await?);
-        anyhow::ensure!(status.is_success(), "{status}: {said}");
+        ensure!(status.is_success(), "{status}: {said}");
         Ok(())
     }
 

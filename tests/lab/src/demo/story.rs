@@ -1,11 +1,11 @@
 //! The story itself.
 
-use anyhow::{Result, ensure};
-use lab::rosey::{Bot, OPERATOR, OPERATOR_NAMESPACE};
+use anyhow::{Context, Result, ensure};
+use lab::rosey::{Bot, CONTROL_PORT, RIGHTS};
 use lab::{Lab, Notification, eventually, has_condition};
 use serde_json::{Value, json};
 
-use super::{Demo, PATIENCE, Teller, run_shell, say, shell};
+use super::{Demo, PATIENCE, Teller, curl, run_shell, say, shell, show};
 
 const MONITOR: &str = "rosey.dev/v1alpha1/RoseyMonitor";
 
@@ -34,6 +34,17 @@ fn impatience(smtp: &str) -> Value {
     })
 }
 
+/// The command that lays this manifest over the monitor.
+fn apply_of(lab: &Lab, name: &str, manifest: &Value) -> Result<String> {
+    let file = lab.logs_dir().join(name);
+    std::fs::write(&file, serde_saphyr::to_string(manifest)?)?;
+    Ok(format!(
+        "kubectl apply --server-side --force-conflicts --field-manager=demo -f {}",
+        file.display()
+    ))
+}
+
+/// Tells it, from nothing to a bot whose troubles are known.
 pub async fn tell(teller: &mut Teller) -> Result<Demo> {
     let lab = control_plane(teller).await?;
     let operator = operator(teller, &lab).await?;
@@ -62,11 +73,12 @@ async fn operator(teller: &mut Teller, lab: &Lab) -> Result<lab::rosey::Operator
     lab.install_rosey().await?;
     run_shell(lab, "kubectl get crd roseymonitors.rosey.dev").await?;
     say(&format!(
-        "$ rosey-operator --namespace {OPERATOR_NAMESPACE} …   (as user {OPERATOR}, with the rights in deploy/rbac)"
+        "It runs outside of the cluster, as a user with the rights in {RIGHTS}:"
     ));
     let operator = lab.operator("operator", &[]).await?;
-    let (answer, _) = shell(lab, &format!("curl -s {}/readyz", operator.url)).await?;
-    ensure!(!answer.is_empty(), "the operator's /readyz says nothing");
+    show(&operator.command);
+    let answer = curl(&format!("{}/readyz", operator.url), None).await?;
+    ensure!(answer.trim() == "ok", "the operator's /readyz says {answer:?}");
     teller.done("the operator is ready");
     Ok(operator)
 }
@@ -81,20 +93,27 @@ async fn monitor(teller: &mut Teller, lab: &Lab) -> Result<()> {
         "kubectl wait roseymonitor/rosey -n bots --for=condition=Ready --timeout=30s",
     )
     .await?;
-    run_shell(
-        lab,
-        "kubectl get prometheusrules,alertmanagerconfigs,podmonitors,configmaps -n bots -l rosey.dev/monitor=rosey",
-    )
-    .await?;
+    let objects =
+        "kubectl get prometheusrules,alertmanagerconfigs,podmonitors,configmaps -n bots -l rosey.dev/monitor=rosey";
+    let shown = run_shell(lab, objects).await?;
+    for object in [
+        "prometheusrule.monitoring.coreos.com/rosey ",
+        "alertmanagerconfig.monitoring.coreos.com/rosey ",
+        "alertmanagerconfig.monitoring.coreos.com/rosey.ops-discord ",
+        "alertmanagerconfig.monitoring.coreos.com/rosey.ops-slack ",
+        "alertmanagerconfig.monitoring.coreos.com/rosey.on-call ",
+        "podmonitor.monitoring.coreos.com/rosey ",
+        "configmap/rosey-exporter ",
+    ] {
+        ensure!(shown.contains(object), "there is no {object}");
+    }
     teller.done("rules, routes, scraping and the exporter's configuration are there");
 
     teller.step("Nobody wants to wait for an alert's usual minutes here, so these fields are shortened");
     let impatience = impatience(&lab.smtp_with_login());
     say(&serde_saphyr::to_string(&impatience["spec"])?);
-    let file = lab.logs_dir().join("impatience.json");
-    std::fs::write(&file, impatience.to_string())?;
-    let apply = "kubectl apply --server-side --force-conflicts --field-manager=demo -f";
-    run_shell(lab, &format!("{apply} {}", file.display())).await?;
+    let apply = apply_of(lab, "impatience.yaml", &impatience)?;
+    run_shell(lab, &apply).await?;
     let current = |monitor: &kube::core::DynamicObject| {
         has_condition(monitor, "Ready")
             && monitor.data["status"]["observedGeneration"] == json!(monitor.metadata.generation)
@@ -120,23 +139,23 @@ async fn bot(teller: &mut Teller, lab: &Lab) -> Result<Bot> {
 
 async fn series(teller: &mut Teller, lab: &Lab) -> Result<()> {
     teller.step("Prometheus scrapes it");
-    let query = "rosey_bot_up{rosey_monitor=\"rosey\"} == 1";
-    lab.prometheus().until(PATIENCE, query).await?;
     lab.prometheus()
-        .until(PATIENCE, "rosey_bot_message_count_total{rosey_monitor=\"rosey\"}")
+        .until(PATIENCE, "rosey_bot_up{rosey_monitor=\"rosey\"} == 1")
         .await?;
-    for query in [
+    for name in [
         "rosey_bot_up",
         "rosey_bot_response_time_ms",
         "rosey_bot_memory_bytes",
         "rosey_bot_message_count_total",
     ] {
-        for sample in lab.prometheus().query(query).await? {
+        let query = format!("{name}{{rosey_monitor=\"rosey\"}}");
+        for sample in lab.prometheus().until(PATIENCE, &query).await? {
             let labels: Vec<_> = ["environment", "namespace", "pod", "rosey_monitor"]
                 .into_iter()
                 .filter_map(|name| Some(format!("{name}=\"{}\"", sample.labels.get(name)?)))
                 .collect();
-            say(&format!("{query}{{{}}} {}", labels.join(","), sample.value));
+            ensure!(labels.len() == 4, "labels are missing: {:?}", sample.labels);
+            say(&format!("{name}{{{}}} {}", labels.join(","), sample.value));
         }
     }
     teller.done("the bot's series are in Prometheus");
@@ -146,8 +165,7 @@ async fn series(teller: &mut Teller, lab: &Lab) -> Result<()> {
 async fn outage(teller: &mut Teller, lab: &Lab, bot: &Bot) -> Result<()> {
     teller.step("The bot breaks: it answers slowly, and says that it does not run");
     let change = json!({ "status": "stopped", "connected": false, "response_time_ms": 3500 });
-    say(&format!("$ curl -d '{change}' http://{}:8001/control", bot.ip));
-    bot.control(&change).await?;
+    curl(&control_of(bot), Some(&change)).await?;
     for state in ["pending", "firing"] {
         lab.prometheus().until_alert(PATIENCE, "BotDown", state).await?;
         teller.done(&format!("BotDown is {state}"));
@@ -217,8 +235,8 @@ async fn outage(teller: &mut Teller, lab: &Lab, bot: &Bot) -> Result<()> {
 
 async fn recovery(teller: &mut Teller, lab: &Lab, bot: &Bot) -> Result<()> {
     teller.step("The bot recovers");
-    bot.control(&json!({ "status": "running", "connected": true, "response_time_ms": 80 }))
-        .await?;
+    let change = json!({ "status": "running", "connected": true, "response_time_ms": 80 });
+    curl(&control_of(bot), Some(&change)).await?;
     let inbox = lab.discord().of("ops");
     let discord = inbox.next_where(PATIENCE, "the end of BotDown on Discord", |m| {
         m.is_resolved() && m.title().contains("BotDown")
@@ -272,20 +290,43 @@ async fn deployment(teller: &mut Teller, lab: &Lab) -> Result<()> {
 
 async fn mistake(teller: &mut Teller, lab: &Lab) -> Result<()> {
     teller.step("Somebody makes a mistake, and hears of it at once");
-    let patch = json!({ "spec": { "alerts": { "overrides": [
-        { "alert": "HighMemoryUsage", "levels": [{ "severity": "warning", "threshold": "3 bananas" }] },
-    ] } } });
-    let (answer, success) = shell(
-        lab,
-        &format!("kubectl patch roseymonitor rosey -n bots --type=merge -p '{patch}'"),
-    )
-    .await?;
-    ensure!(
-        !success && answer.contains("is not an amount of memory"),
-        "the mistake was not refused:\n{answer}"
-    );
+    let wrong = json!({ "alert": "HighMemoryUsage", "levels": [{ "severity": "warning", "threshold": "3 bananas" }] });
+    say("One more entry of spec.alerts.overrides:");
+    say(serde_saphyr::to_string(&[&wrong])?.trim_end());
+    let mut edited = impatience(&lab.smtp_with_login());
+    let overrides = edited["spec"]["alerts"]["overrides"].as_array_mut();
+    overrides.context("the overrides")?.push(wrong);
+    let (answer, success) = shell(lab, &apply_of(lab, "mistake.yaml", &edited)?).await?;
+    ensure!(!success, "the mistake was not refused:\n{answer}");
+    for said in [".levels[0].threshold", "is not an amount of memory"] {
+        ensure!(answer.contains(said), "{said:?} is not said:\n{answer}");
+    }
     teller.done("refused, with the field and what to write instead");
     Ok(())
+}
+
+/// Hands the bot over to whoever wants to play with it: from now on its values move on their own.
+pub async fn stays(teller: &mut Teller, demo: Demo) -> Result<Demo> {
+    teller.step("The bot comes to life: a new pod of it lets users, memory and response time drift");
+    let lab = &demo.lab;
+    let drift = json!([{ "op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--drift" }]);
+    run_shell(
+        lab,
+        &format!("kubectl patch deployment rosey -n bots --type=json -p '{drift}'"),
+    )
+    .await?;
+    run_shell(lab, "kubectl rollout status deployment rosey -n bots --timeout=40s").await?;
+    lab.until_gone(PATIENCE, "v1/Pod", "bots", &demo.bot.pod).await?;
+    let bot = lab.bot_of("bots", "app=rosey").await?;
+    let series = format!("rosey_bot_up{{pod=\"{}\"}} == 1", bot.pod);
+    lab.prometheus().until(PATIENCE, &series).await?;
+    teller.done("the new pod is scraped");
+    Ok(Demo { bot, ..demo })
+}
+
+/// Where the bot is told what to pretend.
+fn control_of(bot: &Bot) -> String {
+    format!("http://{}:{CONTROL_PORT}/control", bot.ip)
 }
 
 /// Further lines of a message, under its first.

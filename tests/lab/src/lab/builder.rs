@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::{Extent, Guard, Lab, Parts, RECEIVER_PORT};
+use super::{Extent, Guard, Lab, PORTS, Parts, RECEIVER_PORT};
 use crate::address::Network;
 use crate::control_plane::{self, AuditLevel, ControlPlane};
 use crate::manifest::Manifests;
@@ -157,7 +157,7 @@ impl Builder {
     }
 
     async fn bring_up(self, tools: Tools, guard: &Guard, logs: &Path) -> Result<Parts> {
-        let network = Arc::new(Network::claim()?);
+        let network = Arc::new(Network::claim(&PORTS)?);
         let host = network.host();
         let (supervisor, tasks) = (&guard.supervisor, &guard.tasks);
         let folder = guard.folder.join("control-plane");

@@ -5,14 +5,21 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
-use lab::Notification;
-use lab::rosey::Bot;
+use lab::rosey::{Bot, EXPORTER_IMAGE, binary};
+use lab::{Image, Notification};
 use serde_json::{Value, json};
 
 use crate::scene::{A_WHILE, PATIENCE, Scene, held};
 
 /// Namespace, and what happens to the bot in it.
-const WAYS: [&str; 5] = ["not-running", "closed-port", "hanging", "exporter-gone", "pods-gone"];
+const WAYS: [&str; 6] = [
+    "not-running",
+    "closed-port",
+    "hanging",
+    "exporter-frozen",
+    "exporter-killed",
+    "pods-gone",
+];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bot_is_down_when_it_says_so_when_it_is_silent_and_when_exporter_or_pods_are_gone() -> Result<()> {
@@ -23,7 +30,13 @@ async fn a_bot_is_down_when_it_says_so_when_it_is_silent_and_when_exporter_or_po
 
     for (way, bot) in WAYS.into_iter().zip(&bots) {
         match way {
-            "exporter-gone" => stop_exporter(bot)?,
+            // Its port stays open, and nobody answers.
+            "exporter-frozen" => signal_exporter(bot, "-STOP")?,
+            // Its port is closed, and it does not come back.
+            "exporter-killed" => {
+                scene.lab.set_image(EXPORTER_IMAGE, Image::Missing);
+                signal_exporter(bot, "-KILL")?;
+            }
             "pods-gone" => drop(
                 scene
                     .lab
@@ -48,27 +61,34 @@ async fn a_bot_is_down_when_it_says_so_when_it_is_silent_and_when_exporter_or_po
         }
     }
     // The exporter answers for a bot that does not, so that the two can be told apart.
-    for (way, up) in [("closed-port", 1), ("hanging", 1), ("exporter-gone", 0)] {
+    for (way, up) in [
+        ("closed-port", 1),
+        ("hanging", 1),
+        ("exporter-frozen", 0),
+        ("exporter-killed", 0),
+    ] {
         prometheus
             .until(PATIENCE, &format!("up{{namespace=\"{way}\"}} == {up}"))
             .await?;
     }
 
     // Pods that come back end it, under whatever name.
+    scene.lab.set_image(EXPORTER_IMAGE, binary("rosey-exporter")?);
     scene
         .lab
         .kubectl(&["scale", "deployment/rosey", "--replicas=1", "-n", "pods-gone"])
         .await?;
     let message = scene.lab.discord().of("pods-gone").next().await?;
     assert!(message.is_resolved(), "{}", message.title());
-    Ok(())
+    scene.lab.nothing_was_forbidden().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn neither_a_rollout_nor_a_monitor_that_comes_after_its_bot_pages_anybody() -> Result<()> {
     let scene = Scene::start().await?;
     a_rollout_is_over_before_it_alarms(&scene).await?;
-    a_monitor_for_a_running_bot_says_how_to_restart_it(&scene).await
+    a_monitor_for_a_running_bot_says_how_to_restart_it(&scene).await?;
+    scene.lab.nothing_was_forbidden().await
 }
 
 async fn a_rollout_is_over_before_it_alarms(scene: &Scene) -> Result<()> {
@@ -168,8 +188,8 @@ fn in_time(way: &str, monitor: &mut Value) {
     }
 }
 
-/// Freezes the exporter beside a bot: its port stays open, and nobody answers.
-fn stop_exporter(bot: &Bot) -> Result<()> {
+/// Sends a signal to the exporter beside a bot.
+fn signal_exporter(bot: &Bot, signal: &str) -> Result<()> {
     let mine = format!("POD_IP={}", bot.ip);
     let is_it = |process: &Path| {
         let is_exporter = std::fs::read_link(process.join("exe")).is_ok_and(|exe| exe.ends_with("rosey-exporter"));
@@ -184,7 +204,7 @@ fn stop_exporter(bot: &Bot) -> Result<()> {
         .find(|process| is_it(process))
         .context("no exporter runs beside the bot")?;
     let id = exporter.file_name().context("a process has an id")?;
-    let stopped = Command::new("kill").arg("-STOP").arg(id).status()?;
-    ensure!(stopped.success(), "kill -STOP {}: {stopped}", id.display());
+    let sent = Command::new("kill").arg(signal).arg(id).status()?;
+    ensure!(sent.success(), "kill {signal} {}: {sent}", id.display());
     Ok(())
 }

@@ -98,7 +98,7 @@ async fn what_a_bot_says_is_obeyed_nowhere_and_no_message_tells_an_address() -> 
             assert!(!body.contains(word), "{word} in {body}");
         }
     }
-    Ok(())
+    scene.lab.nothing_was_forbidden().await
 }
 
 async fn hears(scene: &Scene, alert: &str) -> Result<()> {

@@ -10,5 +10,6 @@ mod hostile_text;
 mod notifications;
 mod render;
 mod scene;
+mod selected;
 mod series;
 mod strangers;

@@ -95,7 +95,8 @@ async fn a_bot_that_stops_is_announced_once_on_every_critical_channel_and_so_is_
         (2, 2, 2)
     );
 
-    a_warning_goes_to_discord_and_slack_without_a_call(&scene, &bot).await
+    a_warning_goes_to_discord_and_slack_without_a_call(&scene, &bot).await?;
+    scene.lab.nothing_was_forbidden().await
 }
 
 async fn a_warning_goes_to_discord_and_slack_without_a_call(scene: &Scene, bot: &lab::rosey::Bot) -> Result<()> {

@@ -36,8 +36,35 @@ async fn what_render_prints_is_byte_for_byte_what_the_operator_applies_and_what_
             .await?;
         same(&rendered, &applied(&scene, mark).await?, "applied");
         same(&rendered, &kept(&scene, namespace, &rendered).await?, "kept");
+        same(
+            &rendered,
+            &printed_as_yaml(&scene, &file.display().to_string()).await?,
+            "read by kubectl",
+        );
     }
-    Ok(())
+    scene.lab.nothing_was_forbidden().await
+}
+
+/// What kubectl reads in the YAML that is printed; it is not asked to add anything.
+async fn printed_as_yaml(scene: &Scene, monitor: &str) -> Result<BTreeMap<String, Value>> {
+    let file = format!("{monitor}.rendered");
+    std::fs::write(&file, scene.rosey(&["render", monitor]).await?)?;
+    let read = [
+        "create",
+        "--dry-run=client",
+        "--validate=false",
+        "-o",
+        "json",
+        "-f",
+        &file,
+    ];
+    let json = scene.lab.kubectl(&read).await?;
+    let mut objects = BTreeMap::new();
+    for document in serde_json::Deserializer::from_str(&json).into_iter::<Value>() {
+        let document = document?;
+        objects.insert(key(&document), document);
+    }
+    Ok(objects)
 }
 
 async fn rendered(scene: &Scene, file: &str) -> Result<BTreeMap<String, Value>> {
@@ -87,12 +114,20 @@ async fn kept(scene: &Scene, namespace: &str, rendered: &BTreeMap<String, Value>
             kind.as_str().context("kind")?
         );
         let name = rendered["metadata"]["name"].as_str().context("name")?;
-        let object = scene
-            .lab
-            .get(&kind, namespace, name)
-            .await?
-            .with_context(|| key.clone())?;
-        let mut object = serde_json::to_value(object)?;
+        let (api_version, short) = kind.rsplit_once('/').context("a kind")?;
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let resource = format!("{short}.{version}.{group}");
+        let yaml = [
+            "get",
+            &resource,
+            name,
+            "-n",
+            namespace,
+            "-o",
+            "yaml",
+            "--show-managed-fields",
+        ];
+        let mut object: Value = serde_saphyr::from_str(&scene.lab.kubectl(&yaml).await?)?;
         for added in [
             "uid",
             "resourceVersion",

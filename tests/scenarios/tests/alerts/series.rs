@@ -23,7 +23,8 @@ async fn every_series_of_a_bot_and_its_deployments_arrives_with_realistic_values
 
     a_bots_values_are_realistic(&scene).await?;
     deployments_are_counted_from_zero(&scene).await?;
-    every_series_of_the_catalogue_is_there(&scene).await
+    every_series_of_the_catalogue_is_there(&scene).await?;
+    scene.lab.nothing_was_forbidden().await
 }
 
 /// The bot of the examples with the volume that S0's monitor reads, and four backups in it.

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use futures::future::try_join_all;
 use lab::rosey::Bot;
-use lab::{Lab, MatcherStrategy};
+use lab::{Lab, MatcherStrategy, eventually};
 use serde_json::json;
 
 use crate::scene::{A_WHILE, PATIENCE, Scene, held};
@@ -40,21 +40,86 @@ async fn each_hears_of_its_own(strategy: MatcherStrategy) -> Result<()> {
     hears(&scene, "one-daisy", "HighResponseTime").await?;
     hears(&scene, "two-rosey", "HighResponseTime").await?;
 
+    // Nothing of the same name in the other namespace has come to it, by whichever way.
+    silence(&scene, "two-rosey").await?;
+    for (title, text) in told(&scene, "two-rosey") {
+        assert!(
+            !title.contains("BotDown"),
+            "two-rosey heard of another's BotDown: {text}"
+        );
+    }
+
     two.breaks("not-running").await?;
     hears(&scene, "two-rosey", "BotDown").await?;
-    let (rosey, daisy) = (scene.lab.discord().of("one-rosey"), scene.lab.discord().of("one-daisy"));
-    tokio::try_join!(rosey.stays_silent_for(A_WHILE), daisy.stays_silent_for(A_WHILE))?;
-    for (channel, inbox, alert) in [
-        ("one-rosey", rosey, "BotDown"),
-        ("one-daisy", daisy, "HighResponseTime"),
+    tokio::try_join!(silence(&scene, "one-rosey"), silence(&scene, "one-daisy"))?;
+
+    // Discord and Slack hear of everything, the person on call of what is critical.
+    let (down, slow) = (title("BotDown"), title("HighResponseTime"));
+    for (channel, bot, alerts) in [
+        ("one-rosey", &one, vec![&down, &down, &down]),
+        ("one-daisy", &daisy, vec![&slow, &slow]),
     ] {
-        let titles: Vec<_> = inbox.received().iter().map(|m| m.title().to_owned()).collect();
-        assert_eq!(titles, [title(alert)], "{channel}");
+        let told = told(&scene, channel);
+        let titles: Vec<_> = told.iter().map(|(title, _)| title).collect();
+        assert_eq!(titles, alerts, "{channel}");
+        speak_of(channel, &told, bot);
     }
-    let told = scene.lab.discord().of("two-rosey").received();
-    let own = |alert: &str| ["HighResponseTime", "BotDown"].iter().any(|own| alert.contains(own));
-    assert!(told.iter().all(|m| own(m.title())), "{told:?}");
+    let channel = "two-rosey";
+    eventually(PATIENCE, "two-rosey to hear of its BotDown three ways", async || {
+        let told = told(&scene, channel);
+        Ok((told.iter().filter(|(title, _)| *title == down).count() == 3).then_some(()))
+    })
+    .await?;
+    let told = told(&scene, channel);
+    let own = |title: &str| ["HighResponseTime", "BotDown"].iter().any(|own| title.contains(own));
+    assert!(told.iter().all(|(title, _)| own(title)), "{told:?}");
+    speak_of(channel, &told, &two);
+    scene.lab.nothing_was_forbidden().await
+}
+
+/// Every message names the channel's own bot, whose name nobody else's contains.
+fn speak_of(channel: &str, told: &[(String, String)], bot: &Bot) {
+    for (title, text) in told {
+        assert!(
+            text.contains(&bot.pod),
+            "{channel}: {title} is not of {}: {text}",
+            bot.pod
+        );
+    }
+}
+
+/// Title and text of all that came to a monitor's channels: Discord's, Slack's, and mail.
+fn told(scene: &Scene, channel: &str) -> Vec<(String, String)> {
+    let lab = &scene.lab;
+    let discord = lab.discord().of(channel).received();
+    let slack = lab.slack().of(channel).received();
+    let mail = lab.mail().of(&mailbox(channel)).received();
+    let discord = discord
+        .iter()
+        .map(|m| (m.title().to_owned(), m.description().to_owned()));
+    let slack = slack.iter().map(|m| (m.title().to_owned(), m.body.to_string()));
+    let mail = mail.iter().map(|m| (m.subject.clone(), m.text.clone()));
+    discord.chain(slack).chain(mail).collect()
+}
+
+/// Nothing comes to any of a monitor's channels for a while.
+async fn silence(scene: &Scene, channel: &str) -> Result<()> {
+    let (lab, mailbox) = (&scene.lab, mailbox(channel));
+    let (discord, slack, mail) = (
+        lab.discord().of(channel),
+        lab.slack().of(channel),
+        lab.mail().of(&mailbox),
+    );
+    tokio::try_join!(
+        discord.stays_silent_for(A_WHILE),
+        slack.stays_silent_for(A_WHILE),
+        mail.stays_silent_for(A_WHILE)
+    )?;
     Ok(())
+}
+
+fn mailbox(channel: &str) -> String {
+    format!("{channel}@example.org")
 }
 
 async fn watched(scene: &Scene, namespace: &str, name: &str) -> Result<Bot> {
@@ -68,6 +133,9 @@ async fn watched(scene: &Scene, namespace: &str, name: &str) -> Result<Bot> {
         ]);
         let channels = monitor["spec"]["notifications"]["channels"].as_array_mut();
         for channel in channels.into_iter().flatten() {
+            if let Some(email) = channel.get_mut("email") {
+                email["to"] = json!([mailbox(&format!("{namespace}-{name}"))]);
+            }
             for kind in ["discord", "slack"] {
                 if let Some(channel) = channel.get_mut(kind) {
                     channel["webhookSecretRef"]["name"] = json!(name);

@@ -175,20 +175,24 @@ fn notifications(text: BoxedStrategy<String>) -> impl Strategy<Value = Value> {
                 1..=6,
             ),
             any::<(bool, bool)>(),
-            of(duration()),
+            (of(duration()), of(duration()), of(duration())),
             subsequence(ALERTS[1..].to_vec(), 1..=3),
         )
-            .prop_map(|(channels, routes, group_by, (resolved, inherit), wait, silenced)| {
-                object([
-                    ("channels", json!(channels)),
-                    ("routes", json!(routes)),
-                    ("groupBy", json!(group_by)),
-                    ("sendResolved", json!(resolved)),
-                    ("inheritInhibitions", json!(inherit)),
-                    ("groupWait", json!(wait)),
-                    ("inhibit", json!([{ "source": "BotDown", "targets": silenced }])),
-                ])
-            })
+            .prop_map(
+                |(channels, routes, group_by, (resolved, inherit), (wait, interval, repeat), silenced)| {
+                    object([
+                        ("channels", json!(channels)),
+                        ("routes", json!(routes)),
+                        ("groupBy", json!(group_by)),
+                        ("sendResolved", json!(resolved)),
+                        ("inheritInhibitions", json!(inherit)),
+                        ("groupWait", json!(wait)),
+                        ("groupInterval", json!(interval)),
+                        ("repeatInterval", json!(repeat)),
+                        ("inhibit", json!([{ "source": "BotDown", "targets": silenced }])),
+                    ])
+                },
+            )
     })
 }
 
@@ -270,7 +274,7 @@ fn spec(text: BoxedStrategy<String>) -> impl Strategy<Value = Value> {
     (
         environment,
         selector,
-        any::<bool>().prop_map(|_| false),
+        of(prop::bool::weighted(0.1)),
         of("[a-zA-Z0-9]{0,20}"),
         of(bot),
         of(exporter(text.clone())),

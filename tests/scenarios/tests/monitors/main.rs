@@ -1,11 +1,13 @@
 //! Thousands of monitors: the command line, the API server and the operator agree on each of them, and what the operator makes of
 //! those that are accepted is taken up by prometheus-operator, promtool and amtool without exception.
 
+mod consumers;
+mod fields;
 mod generate;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -33,13 +35,14 @@ async fn command_line_api_server_and_operator_agree_and_no_consumer_refuses_what
         .map(|(n, spec)| monitor(n, &spec))
         .collect();
     let refused = refused_by_the_command_line(&monitors)?;
-    print_fields(&monitors);
+    fields::every_field_is_set(&monitors)?;
     let accepted = |range: std::ops::Range<usize>| range.filter(|n| !refused.contains_key(n)).count();
-    println!(
+    writeln!(
+        std::io::stdout(),
         "accepted: {} of {EACH} arbitrary monitors, {} of {EACH} valid ones",
         accepted(0..EACH),
         accepted(EACH..2 * EACH)
-    );
+    )?;
     ensure!(
         accepted(0..EACH) * 10 >= EACH * 7,
         "fewer than 70% of the arbitrary monitors are accepted"
@@ -62,12 +65,13 @@ async fn command_line_api_server_and_operator_agree_and_no_consumer_refuses_what
         judged_by_the_cluster(&lab, first, batch, &refused)
             .await
             .with_context(|| format!("monitors {first} and following"))?;
-        println!(
+        writeln!(
+            std::io::stdout(),
             "{} of {} monitors judged and consumed after {:.0} s",
             first + batch.len(),
             monitors.len(),
             start.elapsed().as_secs_f64()
-        );
+        )?;
     }
     operator.process.terminate()?;
     operator.process.exited(PATIENCE).await?;
@@ -93,7 +97,7 @@ async fn command_line_api_server_and_operator_agree_and_no_consumer_refuses_what
         );
     }
     drop(operator);
-    Ok(())
+    lab.nothing_was_forbidden().await
 }
 
 /// The same specs in every run; `ROSEY_SEED` gives others.
@@ -116,20 +120,26 @@ fn monitor(n: usize, spec: &Value) -> Value {
     json!({ "apiVersion": "rosey.dev/v1alpha1", "kind": "RoseyMonitor", "metadata": { "name": format!("m{n}"), "namespace": NAMESPACE }, "spec": spec })
 }
 
-/// What `kubectl rosey validate` says, by the number of the monitor. One monitor a line: problems come with their lines.
-fn refused_by_the_command_line(monitors: &[Value]) -> Result<BTreeMap<usize, Vec<String>>> {
-    let mut validate = Command::new(binary("kubectl-rosey")?)
-        .args(["validate", "-o", "json", "-"])
+/// Runs `kubectl rosey` with monitors as its standard input.
+fn rosey<'a>(arguments: &[&str], monitors: impl IntoIterator<Item = &'a Value>) -> Result<Output> {
+    let mut command = Command::new(binary("kubectl-rosey")?)
+        .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()?;
-    let mut input = validate.stdin.take().context("standard input")?;
-    let text = monitors
-        .iter()
-        .fold(String::new(), |text, monitor| text + &monitor.to_string() + "\n---\n");
+    let mut input = command.stdin.take().context("standard input")?;
+    let documents = monitors.into_iter().map(|monitor| monitor.to_string() + "\n---\n");
+    let text: String = documents.collect();
     let writer = std::thread::spawn(move || input.write_all(text.as_bytes()));
-    let output = validate.wait_with_output()?;
+    let output = command.wait_with_output()?;
     writer.join().map_err(|_| anyhow::anyhow!("writing failed"))??;
+    Ok(output)
+}
+
+/// What `kubectl rosey validate` says, by the number of the monitor. One monitor a line: problems come with their lines.
+fn refused_by_the_command_line(monitors: &[Value]) -> Result<BTreeMap<usize, Vec<String>>> {
+    let output = rosey(&["validate", "-o", "json", "-"], monitors)?;
     let said: Value = serde_json::from_slice(&output.stdout)?;
     let mut refused = BTreeMap::<usize, Vec<String>>::new();
     for problem in said["problems"].as_array().context("problems")? {
@@ -145,27 +155,6 @@ fn refused_by_the_command_line(monitors: &[Value]) -> Result<BTreeMap<usize, Vec
         "the exit code disagrees with the problems"
     );
     Ok(refused)
-}
-
-fn print_fields(monitors: &[Value]) {
-    let mut counts = BTreeMap::<String, usize>::new();
-    for monitor in monitors {
-        let mut leaves = Vec::new();
-        generate::pointers(&monitor["spec"], &mut String::new(), &mut leaves);
-        let field = |leaf: &String| {
-            leaf.split('/')
-                .map(|part| if part.parse::<usize>().is_ok() { "*" } else { part })
-                .collect::<Vec<_>>()
-                .join(".")
-        };
-        for field in leaves.iter().map(field).collect::<BTreeSet<_>>() {
-            *counts.entry(field).or_default() += 1;
-        }
-    }
-    println!("monitors that set a field:");
-    for (field, count) in counts {
-        println!("  {count:5}  spec{field}");
-    }
 }
 
 fn api(lab: &Lab) -> Api<DynamicObject> {
@@ -189,6 +178,15 @@ async fn create(lab: &Lab, monitor: &Value, dry_run: bool) -> Result<DynamicObje
     Ok(api(lab).patch(name, &strict, &Patch::Apply(monitor)).await?)
 }
 
+/// The number in a monitor's name.
+fn number(monitor: &DynamicObject) -> Result<usize> {
+    Ok(monitor.metadata.name.as_deref().unwrap_or_default()[1..].parse()?)
+}
+
+fn is_paused(monitor: &Value) -> bool {
+    monitor["spec"]["paused"] == true
+}
+
 async fn judged_by_the_cluster(
     lab: &Lab,
     first: usize,
@@ -210,17 +208,34 @@ async fn judged_by_the_cluster(
         );
     }
     let stored: BTreeSet<usize> = (0..batch.len()).filter(|n| created[*n].is_ok()).collect();
-    let judged = eventually(PATIENCE, "every monitor has a status", async || {
+    let judged = eventually(PATIENCE, "every monitor has its status", async || {
         let list = api(lab).list(&ListParams::default()).await?;
-        let judged = |monitor: &DynamicObject| {
-            monitor.data["status"]["observedGeneration"] == json!(monitor.metadata.generation)
-        };
-        Ok((list.items.len() == stored.len() && list.items.iter().all(judged)).then_some(list.items))
+        ensure!(list.items.len() == stored.len(), "{} monitors", list.items.len());
+        for monitor in &list.items {
+            let n = number(monitor)?;
+            let generation = &monitor.data["status"]["observedGeneration"];
+            ensure!(
+                generation == &json!(monitor.metadata.generation),
+                "monitor {n}: {generation}"
+            );
+            let expected = if is_paused(&batch[n - first]) {
+                ("Unknown", "Paused")
+            } else if refused.contains_key(&n) {
+                ("False", "Invalid")
+            } else {
+                ("True", "Applied")
+            };
+            let ready = condition(monitor, "Ready").with_context(|| format!("monitor {n} has no Ready"))?;
+            ensure!(
+                (&ready["status"], &ready["reason"]) == (&json!(expected.0), &json!(expected.1)),
+                "monitor {n}: expected {expected:?}, {ready}"
+            );
+        }
+        Ok(Some(list.items))
     })
     .await?;
-    let mut made = 0;
     for monitor in &judged {
-        let n: usize = monitor.metadata.name.as_deref().unwrap_or_default()[1..].parse()?;
+        let n = number(monitor)?;
         let valid = condition(monitor, "Valid")
             .map(|c| c["status"] == "True")
             .with_context(|| format!("monitor {n} has no condition Valid"))?;
@@ -230,9 +245,12 @@ async fn judged_by_the_cluster(
             refused.get(&n),
             monitor.data
         );
-        made += usize::from(valid);
     }
-    consumed(lab, made).await?;
+    let made = (first..)
+        .zip(batch)
+        .filter(|(n, monitor)| !refused.contains_key(n) && !is_paused(monitor));
+    let made: Vec<_> = made.map(|(_, monitor)| monitor).collect();
+    consumers::take_up(lab, &consumers::Expected::of(&made)?).await?;
     api(lab)
         .delete_collection(&DeleteParams::default(), &ListParams::default())
         .await?;
@@ -250,137 +268,4 @@ async fn judged_by_the_cluster(
         Ok(rules.is_empty().then_some(()))
     })
     .await
-}
-
-/// The consumers have taken everything up, and refused nothing.
-async fn consumed(lab: &Lab, monitors: usize) -> Result<()> {
-    let configs = lab
-        .kubectl(&["get", "alertmanagerconfigs", "-n", NAMESPACE, "-o", "name"])
-        .await?
-        .lines()
-        .count();
-    let expected = [
-        ("PrometheusRule", monitors),
-        ("PodMonitor", monitors),
-        ("AlertmanagerConfig", configs),
-    ];
-    eventually(PATIENCE, "prometheus-operator takes everything up", async || {
-        let metrics = lab.prometheus_operator_metrics().await?;
-        let count = |kind: &str, state: &str| -> Option<usize> {
-            let line = metrics.lines().find(|line| {
-                line.starts_with("prometheus_operator_managed_resources")
-                    && line.contains(&format!("resource=\"{kind}\""))
-                    && line.contains(&format!("state=\"{state}\""))
-            })?;
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "a small count that is printed as a float"
-            )]
-            line.rsplit_once(' ')?.1.parse::<f64>().ok().map(|count| count as usize)
-        };
-        let said: Vec<_> = expected
-            .iter()
-            .map(|(kind, _)| (*kind, count(kind, "selected"), count(kind, "rejected")))
-            .collect();
-        let all = expected
-            .iter()
-            .zip(&said)
-            .all(|((_, n), (_, selected, rejected))| selected == &Some(*n) && rejected.unwrap_or_default() == 0);
-        ensure!(
-            all,
-            "expected {expected:?}, prometheus-operator says (kind, selected, rejected) {said:?}"
-        );
-        Ok(Some(()))
-    })
-    .await?;
-
-    rules_are_accepted(lab, monitors).await?;
-    routes_are_accepted(lab).await
-}
-
-/// promtool accepts every rule file that prometheus-operator made, one a monitor.
-async fn rules_are_accepted(lab: &Lab, monitors: usize) -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let maps: Value = serde_json::from_str(
-        &lab.kubectl(&[
-            "get",
-            "configmaps",
-            "-n",
-            lab::MONITORING_NAMESPACE,
-            "-l",
-            "prometheus-name",
-            "-o",
-            "json",
-        ])
-        .await?,
-    )?;
-    let mut files = Vec::new();
-    for (name, text) in maps["items"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .flat_map(|map| map["data"].as_object().into_iter().flatten())
-    {
-        let file = folder.path().join(name);
-        std::fs::write(&file, text.as_str().unwrap_or_default())?;
-        files.push(file);
-    }
-    ensure!(
-        files.len() == monitors,
-        "{} rule files for {monitors} monitors",
-        files.len()
-    );
-    let rules = Command::new(lab.tools().command("promtool"))
-        .args(["check", "rules"])
-        .args(&files)
-        .output()?;
-    ensure!(
-        rules.status.success(),
-        "promtool: {}",
-        String::from_utf8_lossy(&rules.stderr)
-    );
-    Ok(())
-}
-
-/// amtool accepts the configuration that prometheus-operator made.
-async fn routes_are_accepted(lab: &Lab) -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let config = folder.path().join("alertmanager.yaml.gz");
-    let secret = lab
-        .kubectl(&[
-            "get",
-            "secret",
-            "alertmanager-lab-generated",
-            "-n",
-            lab::MONITORING_NAMESPACE,
-            "-o",
-            "jsonpath={.data.alertmanager\\.yaml\\.gz}",
-        ])
-        .await?;
-    let check = format!(
-        "base64 -d | gunzip > {0}.yaml && {1} check-config {0}.yaml",
-        config.display(),
-        lab.tools().command("amtool").display()
-    );
-    let mut amtool = Command::new("sh")
-        .args(["-c", &check])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    amtool
-        .stdin
-        .take()
-        .context("standard input")?
-        .write_all(secret.as_bytes())?;
-    let amtool = amtool.wait_with_output()?;
-    let said = String::from_utf8_lossy(&amtool.stdout);
-    ensure!(
-        amtool.status.success(),
-        "amtool: {said}{}",
-        String::from_utf8_lossy(&amtool.stderr)
-    );
-    ensure!(said.contains("receivers"), "amtool checked nothing: {said}");
-    Ok(())
 }

@@ -3,14 +3,18 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use kube::api::{DeleteParams, DynamicObject};
+use lab::rosey::OPERATOR;
+use lab::{Mark, Request};
 use serde_json::{Value, json};
 
-use crate::stage::{BOTS, CONFIG_MAP, OBJECTS, POD_MONITOR, ROUTES, RULE, content, message, stage, summary};
+use crate::stage::{
+    BOTS, CONFIG_MAP, OBJECTS, POD_MONITOR, ROUTES, RULE, Stage, content, message, stage, summary, tell,
+};
 
-/// The contract says a second; a machine that is busy with other labs gets some more.
-const AT_ONCE: Duration = Duration::from_secs(5);
+/// What the contract says of half of all cases at least: a machine that is busy with other labs may be late now and then.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// An edit of what only the operator decides: one value changed, and one added that was never planned.
 fn edits(kind: &str) -> Vec<(&'static str, Value)> {
@@ -104,7 +108,7 @@ async fn what_somebody_deletes_or_edits_is_back_at_once_with_the_users_labels_ke
     stage.watch_bot(BOTS, "rosey", |_| {}).await?;
     stage.ready(BOTS, "rosey").await?;
 
-    let (mut times, mut count) = (Vec::new(), 0);
+    let (mark, mut cases) = (stage.audit().mark().await?, Vec::new());
     for (kind, suffix) in OBJECTS {
         let name = format!("rosey{suffix}");
         let before = stage.object(kind, BOTS, &name).await?;
@@ -113,27 +117,51 @@ async fn what_somebody_deletes_or_edits_is_back_at_once_with_the_users_labels_ke
         stage.patch(kind, BOTS, &name, users).await?;
         for (what, patch) in edits(kind).into_iter().chain(strips(&before)) {
             stage.patch(kind, BOTS, &name, patch).await?;
-            let took = stage.mended(kind, BOTS, &name, as_before(&before, true)).await;
-            let took = took.map_err(|error| error.context(format!("{what}\n{}", operator.process.log())))?;
-            println!("{kind} {name}, {what}: back after {took:?}");
-            ensure!(took < AT_ONCE, "{kind} {name}, {what}: {took:?}");
-            times.push(took);
-            count += 1;
+            let mended = stage.mended(kind, BOTS, &name, as_before(&before, true)).await;
+            mended.map_err(|error| error.context(format!("{what}\n{}", operator.process.log())))?;
+            cases.push(format!("{kind} {name}, {what}"));
         }
         stage.api(kind, BOTS).delete(&name, &DeleteParams::default()).await?;
-        let took = stage.mended(kind, BOTS, &name, as_before(&before, false)).await?;
-        println!("{kind} {name}, deleted: back after {took:?}");
-        ensure!(took < AT_ONCE, "{kind} {name}, deleted: {took:?}");
-        times.push(took);
+        stage.mended(kind, BOTS, &name, as_before(&before, false)).await?;
+        cases.push(format!("{kind} {name}, deleted"));
     }
-    println!(
-        "{count} edits and {} deletions undone: {}",
-        OBJECTS.len(),
-        summary(&times)
-    );
+    let times = until_undone(&stage, mark).await?;
+    for (case, took) in cases.iter().zip(&times) {
+        tell(&format!("{case}: written again after {took:?}"))?;
+    }
+    tell(&format!("edits and deletions undone: {}", summary(&times)))?;
+    ensure!(times.len() == cases.len(), "{times:?} of {cases:#?}");
+    let mut sorted = times.clone();
+    sorted.sort();
+    ensure!(sorted[sorted.len() / 2] < AT_ONCE, "{}", summary(&times));
     let monitor = stage.ready(BOTS, "rosey").await?;
     assert_eq!(message(&monitor, "Ready"), "all 7 objects are in place");
     stage.nothing_was_forbidden().await
+}
+
+/// How long it took from each write of a user to the last one of the operator that answers it, by the API server's own clock.
+/// A user's write that the operator does not answer is none that it has to undo.
+async fn until_undone(stage: &Stage, mark: Mark) -> Result<Vec<Duration>> {
+    let is_ours = |request: &Request| {
+        let of = &request.object_ref;
+        let kinds = ["configmaps", "podmonitors", "prometheusrules", "alertmanagerconfigs"];
+        of.namespace == BOTS && of.subresource.is_empty() && kinds.contains(&&*of.resource)
+    };
+    let mut writes = stage.audit().since(mark).await?;
+    writes.retain(|request| request.is_write() && request.response_status.code < 300 && is_ours(request));
+    writes.sort_by(|a, b| a.request_received_timestamp.cmp(&b.request_received_timestamp));
+    let mut times = Vec::new();
+    let mut waiting: Option<(jiff::Timestamp, Option<Duration>)> = None;
+    for write in &writes {
+        let at: jiff::Timestamp = write.request_received_timestamp.parse()?;
+        match (write.user.username == OPERATOR, &mut waiting) {
+            (true, Some((since, undone))) => *undone = Some(at.duration_since(*since).unsigned_abs()),
+            (true, None) => bail!("nobody had changed what this mends: {write}"),
+            (false, _) => times.extend(waiting.replace((at, None)).and_then(|(_, undone)| undone)),
+        }
+    }
+    times.extend(waiting.and_then(|(_, undone)| undone));
+    Ok(times)
 }
 
 #[tokio::test(flavor = "multi_thread")]

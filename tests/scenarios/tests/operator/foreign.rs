@@ -6,32 +6,17 @@ use anyhow::{Result, ensure};
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
-use crate::stage::{CONFIG_MAP, MONITOR, OBJECTS, POD_MONITOR, ROUTES, RULE, Stage, message, says, stage, version};
+use crate::stage::{MONITOR, OBJECTS, ROUTES, RULE, Stage, least, message, says, stage, version};
 
 /// An object of this kind and name that nobody has made for a monitor.
 fn foreign(kind: &str, namespace: &str, name: &str) -> Value {
-    let (api_version, short) = kind.rsplit_once('/').unwrap();
-    let (part, content) = match kind {
-        CONFIG_MAP => ("data", json!({"mine": "yes"})),
-        POD_MONITOR => (
-            "spec",
-            json!({"selector": {}, "podMetricsEndpoints": [{"port": "mine"}]}),
-        ),
-        RULE => (
-            "spec",
-            json!({"groups": [{"name": "mine", "rules": [{"alert": "Mine", "expr": "vector(1)"}]}]}),
-        ),
-        ROUTES => (
-            "spec",
-            json!({"receivers": [{"name": "mine"}], "route": {"receiver": "mine"}}),
-        ),
-        other => panic!("no foreign {other} is known"),
-    };
+    let mut object = least(kind, namespace, name, "mine");
     // Even with our labels it is not ours: anybody can write a label.
     let labels = json!({"app.kubernetes.io/managed-by": "rosey-operator", "rosey.dev/monitor": "rosey"});
-    let labels = if name.contains('.') { labels } else { json!({}) };
-    let metadata = json!({"name": name, "namespace": namespace, "labels": labels});
-    json!({"apiVersion": api_version, "kind": short, "metadata": metadata, part: content})
+    if name.contains('.') {
+        object["metadata"]["labels"] = labels;
+    }
+    object
 }
 
 async fn stays_untouched(stage: &Stage, kind: &str, suffix: &str) -> Result<()> {

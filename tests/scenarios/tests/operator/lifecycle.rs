@@ -3,7 +3,10 @@
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use kube::api::{DeleteParams, ListParams};
+use kube::Api;
+use kube::api::{DeleteParams, DynamicObject, ListParams};
+use kube::core::PartialObjectMeta;
+use kube::discovery::{ApiGroup, Discovery, Scope};
 use lab::condition;
 use serde_json::{Value, json};
 
@@ -138,10 +141,46 @@ async fn left(stage: &Stage) -> Result<Vec<String>> {
     Ok(left)
 }
 
-async fn nothing_is_left(stage: &Stage) -> Result<()> {
+/// Objects of whatever kind, labelled or not, that this monitor owns.
+async fn owned_by(stage: &Stage, uid: &str) -> Result<Vec<String>> {
+    let served = Discovery::new(stage.client()).run_aggregated().await?;
+    let kinds = served.groups().flat_map(ApiGroup::resources_by_stability);
+    let mut owned = Vec::new();
+    for (kind, can) in kinds {
+        if can.scope != Scope::Namespaced || !can.supports_operation("list") {
+            continue;
+        }
+        let api: Api<PartialObjectMeta<DynamicObject>> = Api::namespaced_with(stage.client(), BOTS, &kind);
+        let objects = api.list_metadata(&ListParams::default()).await?;
+        let theirs = objects.into_iter().filter(|object| {
+            let owners = object.metadata.owner_references.iter().flatten();
+            owners.into_iter().any(|owner| owner.uid == uid)
+        });
+        owned.extend(theirs.map(|object| format!("{} {}", kind.kind, object.metadata.name.unwrap_or_default())));
+    }
+    Ok(owned)
+}
+
+async fn nothing_is_left(stage: &Stage, monitor: &DynamicObject) -> Result<()> {
+    let uid = monitor.metadata.uid.as_deref().unwrap_or_default();
     lab::until(COLLECTED, "nothing to be left of the monitor", async || {
         let left = left(stage).await?;
         ensure!(left.is_empty(), "left: {left:?}");
+        let owned = owned_by(stage, uid).await?;
+        ensure!(owned.is_empty(), "left: {owned:?}");
+        Ok(true)
+    })
+    .await
+}
+
+/// Waits until pods of the bots' namespace are sent to the operator, or are no longer.
+async fn until_registered(stage: &Stage, wanted: bool) -> Result<()> {
+    lab::until(SOON, "the registration to follow the monitors", async || {
+        let kind = "admissionregistration.k8s.io/v1/MutatingWebhookConfiguration";
+        let registration = stage.get(kind, "", "rosey-monitor-injector").await?;
+        let text = registration.map_or_else(String::new, |found| found.data["webhooks"].to_string());
+        let named = text.contains(&format!("\"{BOTS}\""));
+        ensure!(named == wanted, "webhooks: {text}");
         Ok(true)
     })
     .await
@@ -150,24 +189,28 @@ async fn nothing_is_left(stage: &Stage) -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_monitor_leaves_nothing_and_its_successor_starts_at_once_and_adopts_orphans() -> Result<()> {
     let stage = stage(|builder| builder).await?;
-    let operator = stage.operator("operator", &["--no-injection"]).await?;
+    let operator = stage.operator("operator", &[]).await?;
     stage.watch_bot(BOTS, "rosey", |_| {}).await?;
-    stage.ready(BOTS, "rosey").await?;
+    let monitor = stage.ready(BOTS, "rosey").await?;
+    until_registered(&stage, true).await?;
+    let owned = owned_by(&stage, monitor.metadata.uid.as_deref().unwrap_or_default()).await?;
+    ensure!(owned.len() == OBJECTS.len(), "{owned:?}");
     stage
         .api(MONITOR, BOTS)
         .delete("rosey", &DeleteParams::background())
         .await?;
-    nothing_is_left(&stage).await?;
+    nothing_is_left(&stage, &monitor).await?;
+    until_registered(&stage, false).await?;
 
     // Foreground deletion waits for the objects, which must not be written again meanwhile.
     stage.watch_bot(BOTS, "rosey", |_| {}).await?;
-    stage.ready(BOTS, "rosey").await?;
+    let monitor = stage.ready(BOTS, "rosey").await?;
     stage
         .api(MONITOR, BOTS)
         .delete("rosey", &DeleteParams::foreground())
         .await?;
     stage.until_gone(SOON, MONITOR, BOTS, "rosey").await?;
-    nothing_is_left(&stage).await?;
+    nothing_is_left(&stage, &monitor).await?;
 
     // A successor right behind it, while the objects of the old one are still there.
     stage.watch_bot(BOTS, "rosey", |_| {}).await?;
@@ -210,6 +253,6 @@ async fn a_deleted_monitor_leaves_nothing_and_its_successor_starts_at_once_and_a
         .api(MONITOR, BOTS)
         .delete("rosey", &DeleteParams::background())
         .await?;
-    nothing_is_left(&stage).await?;
+    nothing_is_left(&stage, &monitor).await?;
     stage.nothing_was_forbidden().await
 }

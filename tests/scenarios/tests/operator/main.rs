@@ -17,6 +17,7 @@ mod late_definitions;
 mod lifecycle;
 mod pods;
 mod quiet;
+mod refused_pods;
 mod replicas;
 mod rights;
 mod schema;

@@ -8,7 +8,7 @@ use lab::Image;
 use lab::rosey::EXPORTER_IMAGE;
 use serde_json::{Value, json};
 
-use crate::stage::{BOTS, Stage, message, says, stage};
+use crate::stage::{BOTS, Stage, message, says, stage, stage_alone};
 
 async fn sidecars(stage: &Stage, what: &str, accept: impl Fn(&DynamicObject) -> bool) -> Result<(Value, String)> {
     let monitor = stage.status(BOTS, "rosey", what, accept).await?;
@@ -67,6 +67,8 @@ async fn pods_that_start_while_the_operator_is_stopped_run_are_counted_and_the_c
         "{counts}"
     );
 
+    columns(&stage).await?;
+
     // Another image: the pods of now are outdated, and go on.
     let other = json!({"spec": {"exporter": {"image": "rosey-monitor/rosey-exporter:other"}}});
     stage.patch(crate::stage::MONITOR, BOTS, "rosey", other).await?;
@@ -75,9 +77,36 @@ async fn pods_that_start_while_the_operator_is_stopped_run_are_counted_and_the_c
     stage.nothing_was_forbidden().await
 }
 
+/// What people see first.
+async fn columns(stage: &Stage) -> Result<()> {
+    let row = async |more: &[&str]| {
+        let arguments = [&["get", "roseymonitors", "-n", BOTS], more].concat();
+        let table = stage.kubectl(&arguments).await?;
+        let lines: Vec<Vec<_>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+        let [head, row] = lines.as_slice() else {
+            anyhow::bail!("not one row:\n{table}")
+        };
+        let (head, row) = (head.join(" "), row.join(" "));
+        anyhow::Ok((head, row))
+    };
+    let monitor = stage.ready(BOTS, "rosey").await?;
+    let alerts = &monitor.data["status"]["rules"]["alerts"];
+    ensure!(alerts.as_u64().is_some_and(|alerts| alerts > 0), "{alerts}");
+    let (head, short) = row(&[]).await?;
+    assert_eq!(head, "NAME READY REASON ENV PODS ALERTS AGE");
+    let reason = monitor.data["status"]["reason"].as_str().context("status.reason")?;
+    let start = format!("rosey True {reason} prod 1/1 {alerts} ");
+    ensure!(short.starts_with(&start), "{short} does not start with {start}");
+    let (head, wide) = row(&["-o", "wide"]).await?;
+    assert_eq!(head, "NAME READY REASON ENV PODS ALERTS AGE MESSAGE");
+    let said = monitor.data["status"]["message"].as_str().context("status.message")?;
+    ensure!(wide.starts_with(&start) && wide.ends_with(said), "{wide}");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bot_runs_within_ten_seconds_although_the_exporters_image_cant_be_pulled() -> Result<()> {
-    let stage = stage(|builder| builder.image(EXPORTER_IMAGE, Image::Missing)).await?;
+    let stage = stage_alone(|builder| builder.image(EXPORTER_IMAGE, Image::Missing)).await?;
     let _operator = stage.operator("operator", &[]).await?;
     stage.watch_bot(BOTS, "rosey", |_| {}).await?;
     stage.ready(BOTS, "rosey").await?;

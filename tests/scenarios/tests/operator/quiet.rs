@@ -29,7 +29,7 @@ async fn writes(stage: &Stage, mark: Mark) -> Result<Vec<String>> {
 }
 
 /// Waits until an operator leads and has had the time to write whatever it would.
-async fn settled(stage: &Stage, operator: &Operator) -> Result<()> {
+pub async fn settled(stage: &Stage, operator: &Operator) -> Result<()> {
     operator.until_ready().await?;
     // Two renewals of the Lease are seconds; what there is to be done takes milliseconds.
     let mark = stage.audit().mark().await?;
@@ -129,7 +129,7 @@ async fn at_rest_a_restart_a_thousand_pod_updates_and_fifty_cut_watches_cause_no
     operator.process.exited(SOON).await?;
     let proxy = stage.proxy(OPERATOR).await?;
     let host = operator.url.trim_start_matches("http://").trim_end_matches(":8080");
-    let again = stage.operator_at("again", proxy.kubeconfig(), host, &[])?;
+    let again = stage.operator_at(host, "again", proxy.kubeconfig(), &[])?;
     settled(&stage, &again).await?;
     ensure!(
         writes(&stage, mark).await?.is_empty(),

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use rosey_monitor::api::{RoseyMonitor, RoseyMonitorSpec};
 use serde_json::{Value, json};
 
-use crate::stage::{BOTS, MONITOR, SOON, stage};
+use crate::stage::{BOTS, MONITOR, SOON, Stage, stage};
 
 fn monitor(name: &str, more: &Value) -> Value {
     let mut spec = json!({"environment": "prod", "selector": {"matchLabels": {"app": "rosey"}}});
@@ -98,6 +98,11 @@ async fn the_api_servers_defaults_are_those_of_the_types_and_its_refusals_name_t
             json!({"notifications": {"channels": [{"name": "mail", "email": {"to": ["a@b"], "from": "a@b", "smarthost": "mail:25", "username": "me"}}]}}),
             "username and passwordSecretRef go together",
         ),
+        (
+            "wrong",
+            json!({"alerts": {"overrides": [{"alert": "BotDown", "enabled": false, "levels": [{"severity": "critical"}]}]}}),
+            "alert BotDown has enabled: false and levels; remove one of them",
+        ),
         ("wrong", json!({"environment": ""}), "spec.environment"),
         ("wrong", json!({"scrape": {"interval": "soon"}}), "spec.scrape.interval"),
     ] {
@@ -106,6 +111,10 @@ async fn the_api_servers_defaults_are_those_of_the_types_and_its_refusals_name_t
         ensure!(refused.contains(said), "{said:?} is not in {refused:?}");
     }
 
+    fields_are_explained(&stage).await
+}
+
+async fn fields_are_explained(stage: &Stage) -> Result<()> {
     for (field, says) in [
         ("notifications.routes.mention", "Whom a message calls"),
         ("exporter.disk.path", "Folder in the volume, without `..`"),

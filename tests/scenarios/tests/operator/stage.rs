@@ -1,16 +1,13 @@
 //! A lab with the product installed, and what the scenarios ask of it.
 
 use std::ops::Deref;
-use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use kube::Api;
 use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
-use lab::rosey::{OPERATOR, OPERATOR_NAMESPACE, Operator};
-use lab::{Builder, Lab, Mark, condition};
+use lab::{Builder, Lab, condition};
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -37,7 +34,8 @@ pub const OBJECTS: [(&str, &str); 7] = [
 ];
 
 /// More labs at once than this starve each other on a small machine.
-static TURNS: Semaphore = Semaphore::const_new(2);
+const LABS: u32 = 2;
+static TURNS: Semaphore = Semaphore::const_new(LABS as usize);
 
 pub struct Stage {
     lab: Lab,
@@ -54,7 +52,15 @@ impl Deref for Stage {
 
 /// A lab without stack, with the product's definition and rights, and the namespace of the bots.
 pub async fn stage(change: impl FnOnce(Builder) -> Builder) -> Result<Stage> {
-    let turn = TURNS.acquire().await?;
+    build(TURNS.acquire().await?, change).await
+}
+
+/// As [`stage`], with no other lab beside it: for what is measured.
+pub async fn stage_alone(change: impl FnOnce(Builder) -> Builder) -> Result<Stage> {
+    build(TURNS.acquire_many(LABS).await?, change).await
+}
+
+async fn build(turn: SemaphorePermit<'static>, change: impl FnOnce(Builder) -> Builder) -> Result<Stage> {
     let lab = change(Lab::builder().without_stack().rosey()?).start().await?;
     lab.install_rosey().await?;
     lab.namespace(BOTS).await?;
@@ -117,45 +123,11 @@ impl Stage {
         .with_context(|| format!("{name}: {what}"))
     }
 
-    /// An operator at an address of its choice, so that a restarted one has the webhooks of its predecessor, as behind a Service.
-    pub fn operator_at(&self, name: &str, kubeconfig: &Path, host: &str, more: &[&str]) -> Result<Operator> {
-        let (listen, webhooks) = (format!("{host}:8080"), format!("{host}:9443"));
-        let mut command = Command::new(lab::rosey::binary("rosey-operator")?);
-        command
-            .env("KUBECONFIG", kubeconfig)
-            .args(["--namespace", OPERATOR_NAMESPACE, "--listen", &listen]);
-        command
-            .args([
-                "--webhook-listen",
-                &webhooks,
-                "--webhook-url",
-                &format!("https://{webhooks}"),
-            ])
-            .args(more);
-        Ok(Operator {
-            process: self.spawn(name, &mut command)?,
-            url: format!("http://{listen}"),
-        })
-    }
-
     pub async fn ready(&self, namespace: &str, name: &str) -> Result<DynamicObject> {
         self.status(namespace, name, "Ready", |monitor| {
             says(monitor, "Ready", "True", "Applied")
         })
         .await
-    }
-
-    /// At the end of a scenario: the operator had every right that it needed.
-    pub async fn nothing_was_forbidden(&self) -> Result<()> {
-        let requests = self.audit().requests_by(OPERATOR, Mark::default()).await?;
-        ensure!(!requests.is_empty(), "the operator asked for nothing");
-        let refused: Vec<_> = requests
-            .iter()
-            .filter(|request| request.is_forbidden())
-            .map(ToString::to_string)
-            .collect();
-        ensure!(refused.is_empty(), "{refused:#?}");
-        Ok(())
     }
 
     /// Polls an object until `accept` says yes, and how long that took. `None` is an object that is not there.
@@ -192,6 +164,31 @@ pub fn message(object: &DynamicObject, kind: &str) -> String {
         .and_then(|condition| condition["message"].as_str())
         .unwrap_or_default()
         .to_owned()
+}
+
+/// An object of this kind with the least that makes one, all of it called `word`, as nobody makes it for a monitor.
+pub fn least(kind: &str, namespace: &str, name: &str, word: &str) -> Value {
+    let (api_version, short) = kind.rsplit_once('/').unwrap();
+    let (part, content) = match kind {
+        CONFIG_MAP => ("data", json!({word: "yes"})),
+        POD_MONITOR => ("spec", json!({"selector": {}, "podMetricsEndpoints": [{"port": word}]})),
+        RULE => (
+            "spec",
+            json!({"groups": [{"name": word, "rules": [{"alert": "Some", "expr": "vector(1)"}]}]}),
+        ),
+        ROUTES => (
+            "spec",
+            json!({"receivers": [{"name": word}], "route": {"receiver": word}}),
+        ),
+        other => panic!("no {other} belongs to a monitor"),
+    };
+    json!({"apiVersion": api_version, "kind": short, "metadata": {"name": name, "namespace": namespace}, part: content})
+}
+
+/// Says something that stands in the output of a test that passes, too; `println!` is seen of those that fail only.
+pub fn tell(line: &str) -> Result<()> {
+    use std::io::Write as _;
+    Ok(writeln!(std::io::stdout(), "{line}")?)
 }
 
 /// What the operator alone decides of an object: `spec` or `data`.
