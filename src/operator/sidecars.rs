@@ -14,7 +14,7 @@ use super::monitors::Monitors;
 use crate::api::RoseyMonitor;
 use crate::api::status::SidecarCounts;
 use crate::plan::Platform;
-use crate::plan::injection::{image, selects};
+use crate::plan::injection::{image, selects, volumes};
 
 mod condition;
 mod record;
@@ -31,6 +31,8 @@ pub struct Selected {
     pub pod: String,
     owner: Arc<str>,
     exporter: Exporter,
+    /// Volumes that the monitor's exporter should read, and this one can't.
+    unread: Vec<Box<str>>,
 }
 
 /// What the pods say about one monitor.
@@ -178,6 +180,7 @@ impl Pods {
         let key = Key::of(monitor);
         let namespace = monitor.metadata.namespace.as_deref().unwrap_or_default();
         let wanted = Wanted::of(monitor);
+        let volumes = volumes(monitor);
         let records = lock(&self.records);
         let pods = records
             .get(namespace)
@@ -189,6 +192,7 @@ impl Pods {
                 pod: name.to_string(),
                 owner: record.owner.clone(),
                 exporter: self.exporter_of(&key, record),
+                unread: unread(&record.exporter, &volumes),
             })
             .collect();
         drop(records);
@@ -209,7 +213,9 @@ fn judge(monitor: &str, namespace: &str, image: &str, pods: &[Selected], hindran
     let carrying = pods.iter().filter(ours).count();
     let outdated = pods.iter().filter(ours);
     let outdated = outdated
-        .filter(|pod| matches!(&pod.exporter, Exporter::Injected { image: has, .. } if **has != *image))
+        .filter(|pod| {
+            matches!(&pod.exporter, Exporter::Injected { image: has, .. } if **has != *image) || !pod.unread.is_empty()
+        })
         .count();
     let counts = SidecarCounts {
         pods: count(pods.len()),
@@ -222,6 +228,15 @@ fn judge(monitor: &str, namespace: &str, image: &str, pods: &[Selected], hindran
         injected: injected(monitor, namespace, pods, hindrance),
         counts,
     }
+}
+
+fn unread(exporter: &Exporter, wanted: &BTreeSet<&str>) -> Vec<Box<str>> {
+    let Exporter::Injected { volumes, .. } = exporter else {
+        return Vec::new();
+    };
+    let has = |volume: &str| volumes.split(',').any(|has| has == volume);
+    let lacks = wanted.iter().filter(|volume| !has(volume));
+    lacks.map(|volume| (*volume).into()).collect()
 }
 
 /// What a monitor looks for among the labels of many pods.

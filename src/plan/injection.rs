@@ -15,6 +15,7 @@ use super::Platform;
 use super::validate::problem_of_container;
 use crate::api::{INJECT_ANNOTATION, INJECTED_ANNOTATION, RoseyMonitor, SKIPPED_ANNOTATION};
 use crate::sidecar::{CONFIG_VOLUME, CONTAINER, DEFAULT_PORT, PORT_NAME};
+pub use container::volumes;
 use pod::Pod;
 
 /// What is to be done with a pod that is about to be created.
@@ -157,7 +158,7 @@ fn patch(pod: &Pod<'_>, monitor: &RoseyMonitor, platform: &Platform) -> Injectio
     let name = monitor.metadata.name.clone().unwrap_or_default();
     let container = container::exporter(pod, monitor, platform);
     let mut operations = pod.annotate(INJECTED_ANNOTATION, &format!("{name}@{}", container::hash(&container)));
-    let left_out: Vec<_> = container::volumes(monitor)
+    let left_out: Vec<_> = volumes(monitor)
         .into_iter()
         .filter_map(|volume| Some(format!("volume {volume} {}", container::why_not_mounted(pod, volume)?)))
         .collect();

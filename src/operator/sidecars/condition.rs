@@ -68,6 +68,7 @@ pub fn injected(monitor: &str, namespace: &str, pods: &[Selected], hindrance: Hi
             monitor: by,
             image,
             state,
+            ..
         } if **by == *monitor => Some((pod, image, state)),
         _ => None,
     });
@@ -109,6 +110,9 @@ pub fn injected(monitor: &str, namespace: &str, pods: &[Selected], hindrance: Hi
         return bad(PODS_REFUSED, refused.to_owned());
     }
     if let Some((reason, message)) = lacking(monitor, namespace, pods, hindrance.off) {
+        return bad(reason, message);
+    }
+    if let Some((reason, message)) = unread(monitor, namespace, pods) {
         return bad(reason, message);
     }
     let n = ours.filter(|(.., state)| **state == State::Starting).count();
@@ -176,6 +180,39 @@ fn lacking(monitor: &str, namespace: &str, pods: &[Selected], off: Option<&str>)
         mend(&owners, namespace)
     );
     Some(("Skipped", message))
+}
+
+/// What is to be said of the pods whose exporter can't read what the monitor names: their mounts are as old as they are.
+fn unread(monitor: &str, namespace: &str, pods: &[Selected]) -> Option<(&'static str, String)> {
+    let total = pods.len();
+    let unread: Vec<_> = pods
+        .iter()
+        .filter(|pod| !pod.unread.is_empty())
+        .filter_map(|pod| match &pod.exporter {
+            Exporter::Injected {
+                monitor: by, left_out, ..
+            } if **by == *monitor => Some((pod, left_out)),
+            _ => None,
+        })
+        .collect();
+    let n = unread.len();
+    let left_out = unread.iter().find_map(|(pod, why)| Some((pod, why.as_ref()?)));
+    if let Some((pod, why)) = left_out {
+        let message = format!(
+            "{n} of {total} pods lack what the exporter should read, for example pod {}: {why}; \
+             change the pod's template or spec.exporter",
+            pod.pod
+        );
+        return Some(("VolumesMissing", message));
+    }
+    let (pod, _) = unread.first()?;
+    let owners = unread.iter().map(|(pod, _)| &*pod.owner).collect();
+    let message = format!(
+        "{n} of {total} pods started before their exporter was to read volume {}; run: {}",
+        pod.unread.join(", "),
+        mend(&owners, namespace)
+    );
+    Some(("VolumesMissing", message))
 }
 
 /// What to run so that pods with an exporter take the place of those without.

@@ -8,7 +8,7 @@ use kube::core::Object;
 use serde::Deserialize;
 
 use crate::api::{INJECTED_ANNOTATION, SKIPPED_ANNOTATION};
-use crate::sidecar::CONTAINER;
+use crate::sidecar::{CONFIG_VOLUME, CONTAINER};
 
 /// A pod as far as it concerns us.
 pub type Pod = Object<PodSpec, PodStatus>;
@@ -23,9 +23,17 @@ pub struct PodSpec {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
+#[serde(rename_all = "camelCase")]
 struct Container {
     name: String,
     image: String,
+    volume_mounts: Vec<Mount>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Mount {
+    name: String,
 }
 
 /// The part of a pod's status that is read.
@@ -81,6 +89,10 @@ pub enum Exporter {
     Injected {
         monitor: Arc<str>,
         image: Arc<str>,
+        /// The pod's volumes that it can read, with commas between them; no name has one.
+        volumes: Arc<str>,
+        /// What was left out when it was put there.
+        left_out: Option<Arc<str>>,
         state: State,
     },
 }
@@ -116,16 +128,28 @@ impl Record {
         share(&mut self.labels, &other.labels);
         share(&mut self.owner, &other.owner);
         if let (
-            Exporter::Injected { monitor, image, .. },
+            Exporter::Injected {
+                monitor,
+                image,
+                volumes,
+                left_out,
+                ..
+            },
             Exporter::Injected {
                 monitor: by,
                 image: has,
+                volumes: reads,
+                left_out: lacks,
                 ..
             },
         ) = (&mut self.exporter, &other.exporter)
         {
             share(monitor, by);
             share(image, has);
+            share(volumes, reads);
+            if let (Some(left_out), Some(lacks)) = (left_out, lacks) {
+                share(left_out, lacks);
+            }
         }
     }
 }
@@ -185,14 +209,22 @@ fn exporter(pod: &Pod) -> Exporter {
         container,
         annotation(SKIPPED_ANNOTATION),
     ) {
-        (Some(injected), Some(container), _) => Exporter::Injected {
+        (Some(injected), Some(container), left_out) => Exporter::Injected {
             monitor: injected.split('@').next().unwrap_or_default().into(),
             image: container.image.as_str().into(),
+            volumes: volumes(container).into(),
+            left_out: left_out.map(Into::into),
             state: state(pod),
         },
         (_, _, Some(reason)) => Exporter::Skipped(reason.into()),
         _ => Exporter::Missing,
     }
+}
+
+fn volumes(container: &Container) -> String {
+    let mounts = container.volume_mounts.iter().map(|mount| mount.name.as_str());
+    let names: Vec<_> = mounts.filter(|name| *name != CONFIG_VOLUME).collect();
+    names.join(",")
 }
 
 fn state(pod: &Pod) -> State {

@@ -300,3 +300,52 @@ fn pods_that_say_the_same_keep_it_once() {
         assert!(Arc::ptr_eq(&pair[0].owner, &pair[1].owner));
     }
 }
+
+#[test]
+fn a_pod_that_is_older_than_what_its_exporter_should_read_is_outdated_and_says_what_to_run() {
+    let mounting = |name: &str, annotations: &Value| {
+        let mut annotations = annotations.clone();
+        annotations[INJECTED_ANNOTATION] = json!("rosey@1");
+        let exporter = json!({
+            "name": CONTAINER, "image": Platform::default().exporter_image,
+            "volumeMounts": [{"name": "rosey-exporter-config"}, {"name": "data"}],
+        });
+        pod(
+            name,
+            &json!({
+                "metadata": {"annotations": annotations},
+                "spec": {"containers": [{"name": "bot", "image": "bot"}, exporter]},
+                "status": {"containerStatuses": [{"name": CONTAINER, "state": {"running": {}}}]},
+            }),
+        )
+    };
+    let said = |pods: Vec<Pod>, exporter: Value| {
+        let (all, _, mut monitor) = world(pods);
+        monitor.spec.exporter = serde_json::from_value(exporter).unwrap();
+        all.of(&monitor, &Platform::default(), Hindrance::default())
+    };
+    let old = mounting("a", &json!({}));
+    let fine = said(vec![old.clone()], json!({"disk": [{"volume": "data"}]}));
+    assert_eq!((fine.injected.status, fine.counts.outdated), ("True", 0));
+
+    let both = json!({"disk": [{"volume": "data"}], "backups": {"volume": "backups"}});
+    let late = said(vec![old], both.clone());
+    assert_eq!(late.counts.outdated, 1);
+    assert_eq!(
+        late.injected.message,
+        "1 of 1 pods started before their exporter was to read volume backups; run: kubectl rollout restart deployment/rosey -n bots"
+    );
+
+    let why = "volume backups is not in the pod; the exporter can't read there";
+    let lacking = said(vec![mounting("b", &json!({ SKIPPED_ANNOTATION: why }))], both);
+    assert_eq!(
+        (lacking.injected.status, lacking.injected.reason),
+        ("False", "VolumesMissing")
+    );
+    assert_eq!(
+        lacking.injected.message,
+        format!(
+            "1 of 1 pods lack what the exporter should read, for example pod b: {why}; change the pod's template or spec.exporter"
+        )
+    );
+}

@@ -19,6 +19,7 @@ const NOBODY: i64 = 65532;
 const TOKEN_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// The volumes that the monitor's sources name.
+#[must_use]
 pub fn volumes(monitor: &RoseyMonitor) -> BTreeSet<&str> {
     let spec = &monitor.spec.exporter;
     let disk = spec.disk.iter().map(|disk| disk.volume.as_str());
