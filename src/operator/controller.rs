@@ -23,7 +23,7 @@ use super::metrics::Metrics;
 use super::monitors::Monitors;
 use super::owned::Owned;
 use super::refusals::Refusals;
-use super::refused_pods::{self, RefusedPods};
+use super::refused_pods::RefusedPods;
 use super::selection::{Home, Selection, selection};
 use super::sidecars::{Hindrance, Injecting, PODS_REFUSED, Pods, Sidecars};
 use super::status::{self, Applied, Observation, Reports, Standing};
@@ -31,6 +31,10 @@ use crate::api::RoseyMonitor;
 use crate::api::status::MonitorStatus;
 use crate::api::status::condition::INJECTED;
 use crate::plan::{Plan, Platform, Problems, plan};
+
+mod error;
+
+pub use error::Error;
 
 /// A failure that the API server may take back shows in the status only when it has come so often in a row.
 const PATIENT: u32 = 3;
@@ -103,48 +107,6 @@ impl Context {
         self.last_good.forget(key);
         self.refusals.forget(key);
         self.metrics.planned(key, None);
-    }
-}
-
-/// Why a reconcile failed.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Its objects are not all in place.
-    #[error(transparent)]
-    Apply(#[from] apply::Error),
-    /// Its status is not written.
-    #[error(transparent)]
-    Status(#[from] status::Error),
-    /// It is not known whether pods are refused.
-    #[error(transparent)]
-    RefusedPods(#[from] refused_pods::Error),
-}
-
-impl Error {
-    /// What kind of failure it is, for a metric: few and fixed.
-    #[must_use]
-    pub fn category(&self) -> &'static str {
-        match self {
-            Self::Apply(apply::Error::NameTaken { .. }) => "name_taken",
-            Self::Apply(apply::Error::Leaving { .. }) => "leaving",
-            Self::Apply(apply::Error::Missing(_)) => "prometheus_operator_missing",
-            Self::Apply(apply::Error::Timeout { .. }) => "timeout",
-            Self::Apply(apply::Error::NotLeader(_)) | Self::Status(status::Error::NotLeader(_)) => "not_leader",
-            Self::Apply(error) if error.is_final() => "refused",
-            Self::Apply(_) => "apply",
-            Self::Status(status::Error::Changed) => "changed",
-            Self::Status(_) => "status",
-            Self::RefusedPods(_) => "refused_pods",
-        }
-    }
-
-    /// The longest wait before the next try. What others have to mend is looked at again soon: it costs a read or nothing.
-    fn cap(&self) -> Duration {
-        match self {
-            Self::Apply(apply::Error::Leaving { .. }) | Self::Status(status::Error::Changed) => Duration::from_secs(2),
-            Self::Apply(apply::Error::NameTaken { .. } | apply::Error::Missing(_)) => Duration::from_secs(15),
-            _ => Duration::from_secs(300),
-        }
     }
 }
 
