@@ -85,7 +85,7 @@ fn two_monitors_of_one_name_are_a_problem() {
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(
         out(&output),
-        "<stdin>:10: metadata.name: monitor bots/rosey stands at <stdin>:1 already\n"
+        "<stdin>:10: metadata.name: monitor bots/rosey stands on line 1 already\n"
     );
 }
 

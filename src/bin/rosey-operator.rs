@@ -113,7 +113,8 @@ struct Flags {
     log_format: LogFormat,
 
     /// What is logged: a level, or a filter such as info,kube=debug
-    #[arg(long, env = "RUST_LOG", default_value = "info")]
+    // The failures of watches are counted and told by the operator itself; kube would repeat each every two seconds.
+    #[arg(long, env = "RUST_LOG", default_value = "info,kube_runtime::watcher=error")]
     log_level: String,
 }
 

@@ -79,13 +79,13 @@ impl Manifest {
         (if own.is_empty() { namespace.to_owned() } else { own }, text("name"))
     }
 
-    /// That a monitor of the same name stands in what is read already: only one of them could be applied.
-    pub fn double(&self, (namespace, name): &(String, String), first: &str, line: u64) -> Finding {
+    /// That a monitor of the same name stands in this file already.
+    pub fn double(&self, (namespace, name): &(String, String), line: u64) -> Finding {
         Finding {
             file: self.file.clone(),
             line: self.node.line_of("metadata.name"),
             field: "metadata.name".into(),
-            message: format!("monitor {namespace}/{name} stands at {first}:{line} already"),
+            message: format!("monitor {namespace}/{name} stands on line {line} already"),
         }
     }
 

@@ -32,7 +32,7 @@ pub(super) struct Files {
     /// Manifests in YAML or JSON, several documents or Lists too; `-` or none: the standard input.
     #[arg(value_name = "FILE")]
     files: Vec<String>,
-    /// The same, as kubectl's other commands take them.
+    /// The same as FILE; may be repeated.
     #[arg(short, long, value_name = "FILE")]
     filename: Vec<String>,
 }

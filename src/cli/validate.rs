@@ -45,9 +45,10 @@ impl Validate {
         }
         let mut places = BTreeMap::new();
         for monitor in &found.monitors {
+            // Two files may be for two clusters; of what stands in one, only one could be applied.
             let place = monitor.place(self.place.namespace());
-            if let Some((first, line)) = places.insert(place.clone(), (monitor.file.clone(), monitor.line())) {
-                problems.push(monitor.double(&place, &first, line));
+            if let Some(line) = places.insert((monitor.file.clone(), place.clone()), monitor.line()) {
+                problems.push(monitor.double(&place, line));
             }
             match monitor.plan(self.place.namespace(), &platform) {
                 Ok((_, plan)) => warnings.extend(

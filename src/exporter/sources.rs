@@ -72,11 +72,33 @@ pub(crate) fn below(rootfs: &Path, path: &str) -> PathBuf {
     rootfs.join(inside.collect::<PathBuf>())
 }
 
-/// Where the volume that `path` is in is mounted, for a path among the pod's volumes.
-fn mount_of(rootfs: &Path, path: &str) -> Option<PathBuf> {
-    let inside = Path::new(path).strip_prefix(VOLUMES_DIR).ok()?;
-    let volume = inside.components().next()?;
-    Some(below(rootfs, VOLUMES_DIR).join(volume))
+/// Where a volume of the pod should be mounted. The configuration follows the monitor at once, mounts are fixed when the pod is
+/// created: of a volume that is not there nothing is known, and nothing is broken. The monitor's condition Injected names it.
+#[derive(Debug)]
+struct Mount {
+    folder: PathBuf,
+    told: AtomicBool,
+}
+
+impl Mount {
+    /// That of `path`, if it is among the pod's volumes.
+    fn of(rootfs: &Path, path: &str) -> Option<Self> {
+        let inside = Path::new(path).strip_prefix(VOLUMES_DIR).ok()?;
+        let volume = inside.components().next()?;
+        Some(Self {
+            folder: below(rootfs, VOLUMES_DIR).join(volume),
+            told: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether it is missing; the log says so once.
+    fn is_missing(&self) -> std::io::Result<bool> {
+        let missing = !self.folder.try_exists()?;
+        if missing && !self.told.swap(true, Ordering::Relaxed) {
+            tracing::warn!(folder = %self.folder.display(), "the volume is not mounted in this pod, so nothing is said of it");
+        }
+        Ok(missing)
+    }
 }
 
 /// A question to the file system, asked outside of the event loop and never twice at once: one that hangs holds one thread, not

@@ -118,25 +118,30 @@ impl Applier<'_> {
     /// not answer or this replica does not lead.
     pub async fn apply(&self, monitor: &RoseyMonitor, plan: &Plan, missing: &BTreeSet<Kind>) -> Result<(), Error> {
         let (mut absent, mut failed) = (BTreeSet::new(), BTreeSet::new());
+        let key = Key::of(monitor);
         let mut first = None;
         for object in &plan.objects {
             if missing.contains(&object.kind) {
                 absent.insert(object.kind);
                 continue;
             }
+            let new = self.owned.is_absent(&key, object.kind, &object.name);
             match One::new(self, monitor, object).place().await {
                 Err(Error::Request { kind, source, .. }) if kind_not_served(&source) => {
                     absent.insert(kind);
                 }
                 Err(error) if error.concerns_all() => return Err(error),
                 Err(error) => {
-                    failed.insert(object.kind);
+                    if new {
+                        failed.insert(object.kind);
+                    }
                     first = first.or(Some(error));
                 }
                 Ok(()) => {}
             }
         }
-        // A channel that was renamed goes on under its old name until it is there under the new one.
+        // A channel that was renamed goes on under its old name until it is there under the new one. What is there already, and
+        // could only not be changed, is no successor of anything.
         let spared = &failed | &absent;
         let pruned = self.prune(monitor, plan, &spared).await;
         first.map_or(pruned, Err)?;

@@ -40,7 +40,7 @@ pub use error::Error;
 const PATIENT: u32 = 3;
 /// The same while the garbage collector is awaited, which needs its time: about 30 s.
 const PATIENT_WITH_LEAVING: u32 = 20;
-/// When a monitor is tried again whose turn came while the lease was overdue.
+/// When a monitor is tried again whose turn came while the lease was overdue, or whose status somebody else wrote first.
 const LATE: Duration = Duration::from_secs(1);
 
 /// Everything that a reconcile works with.
@@ -82,14 +82,12 @@ impl Context {
     pub fn arrived(&self, monitor: &RoseyMonitor, before: Option<&Arc<RoseyMonitor>>) {
         let key = Key::of(monitor);
         self.reports.shown(&key, monitor);
-        let Some(before) = before.filter(|before| before.metadata.generation != monitor.metadata.generation) else {
-            return;
-        };
-        // Nobody would look at it: a new leader begins by looking at every monitor.
-        if !self.queue.is_open() {
+        let place = |monitor: &RoseyMonitor| (monitor.metadata.uid.clone(), monitor.metadata.generation);
+        // Where no queue is open nobody would look at it: a new leader begins by looking at every monitor.
+        if !self.queue.is_open() || before.is_some_and(|before| place(before) == place(monitor)) {
             return;
         }
-        if before.metadata.uid == monitor.metadata.uid {
+        if let Some(before) = before.filter(|before| before.metadata.uid == monitor.metadata.uid) {
             self.last_good.changed(before);
         }
         self.pods.released(&key);
@@ -362,6 +360,10 @@ fn retry(monitor: Arc<RoseyMonitor>, error: &Error, context: Arc<Context>) -> Ac
     if matches!(error, Error::Apply(apply::Error::Missing(_))) && !context.landscape.missing().is_empty() {
         // The definitions are watched: every monitor becomes due when they come.
         return Action::await_change();
+    }
+    if matches!(error, Error::Status(status::Error::Changed)) {
+        // Nothing failed: somebody else wrote first.
+        return Action::requeue(LATE);
     }
     let key = Key::of(&monitor);
     let failures = context.backoff.failed(&key);

@@ -164,13 +164,7 @@ impl Feed {
 
     fn read(&self, guard: DeserializeGuard<RoseyMonitor>) -> Option<RoseyMonitor> {
         match guard.0 {
-            Ok(mut monitor) => {
-                monitor.metadata.managed_fields = None;
-                if let Some(annotations) = &mut monitor.metadata.annotations {
-                    annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
-                }
-                Some(monitor)
-            }
+            Ok(monitor) => Some(monitor),
             Err(invalid) => {
                 let (namespace, name) = (invalid.metadata.namespace.as_deref(), invalid.metadata.name.as_deref());
                 error!(

@@ -105,6 +105,14 @@ impl Owned {
         }
     }
 
+    /// Whether the monitor has no object of this name so far.
+    #[must_use]
+    pub fn is_absent(&self, key: &Key, kind: Kind, name: &str) -> bool {
+        let book = self.lock();
+        let entry = book.entry(kind, key, name);
+        entry.is_none_or(|entry| !entry.present && entry.written.is_none())
+    }
+
     /// Remembers a write for the monitor with the uid `owner`, or a read that found everything in place.
     pub fn record(&self, key: &Key, owner: &str, kind: Kind, name: &str, written: Written) {
         let mut book = self.lock();

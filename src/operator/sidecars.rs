@@ -31,8 +31,16 @@ pub struct Selected {
     pub pod: String,
     owner: Arc<str>,
     exporter: Exporter,
-    /// Volumes that the monitor's exporter should read, and this one can't.
-    unread: Vec<Box<str>>,
+    unread: Unread,
+}
+
+/// Volumes that the monitor's exporter should read, and that of a pod can't.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Unread {
+    /// A new pod's exporter would.
+    late: Vec<Box<str>>,
+    /// A new pod's exporter would not either, for this reason.
+    left_out: Option<Arc<str>>,
 }
 
 /// What the pods say about one monitor.
@@ -214,7 +222,8 @@ fn judge(monitor: &str, namespace: &str, image: &str, pods: &[Selected], hindran
     let outdated = pods.iter().filter(ours);
     let outdated = outdated
         .filter(|pod| {
-            matches!(&pod.exporter, Exporter::Injected { image: has, .. } if **has != *image) || !pod.unread.is_empty()
+            matches!(&pod.exporter, Exporter::Injected { image: has, .. } if **has != *image)
+                || !pod.unread.late.is_empty()
         })
         .count();
     let counts = SidecarCounts {
@@ -230,13 +239,22 @@ fn judge(monitor: &str, namespace: &str, image: &str, pods: &[Selected], hindran
     }
 }
 
-fn unread(exporter: &Exporter, wanted: &BTreeSet<&str>) -> Vec<Box<str>> {
-    let Exporter::Injected { volumes, .. } = exporter else {
-        return Vec::new();
+fn unread(exporter: &Exporter, wanted: &BTreeSet<&str>) -> Unread {
+    let mut unread = Unread::default();
+    let Exporter::Injected { volumes, left_out, .. } = exporter else {
+        return unread;
     };
-    let has = |volume: &str| volumes.split(',').any(|has| has == volume);
-    let lacks = wanted.iter().filter(|volume| !has(volume));
-    lacks.map(|volume| (*volume).into()).collect()
+    for volume in wanted {
+        if volumes.split(',').any(|has| has == *volume) {
+            continue;
+        }
+        // The note is as old as the pod, and may be about a volume that the monitor no longer names.
+        match left_out {
+            Some(why) if why.contains(&format!("volume {volume} ")) => unread.left_out = Some(Arc::clone(why)),
+            _ => unread.late.push((*volume).into()),
+        }
+    }
+    unread
 }
 
 /// What a monitor looks for among the labels of many pods.

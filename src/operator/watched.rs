@@ -184,6 +184,7 @@ mod tests {
         json!({
             "namespace": "bots", "name": "rosey", "uid": "u", "resourceVersion": "7", "generation": 2,
             "labels": {"managedFields": "a label of this name stays"}, "creationTimestamp": "2026-01-01T00:00:00Z",
+            "deletionTimestamp": "2026-01-02T00:00:00Z",
             "annotations": {LAST_APPLIED: "{}", "kept": "yes"},
             "ownerReferences": [{"apiVersion": "v1", "kind": "K", "name": "n", "uid": "o", "controller": true}],
             "managedFields": [{"manager": "kubectl", "fieldsV1": {"f:spec": {}}}],

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{FILE_TIMEOUT, Lookup, Reading, Source, below, mount_of};
+use super::{FILE_TIMEOUT, Lookup, Mount, Reading, Source, below};
 use crate::catalogue::metrics::{BACKUP_AGE_SECONDS, BACKUP_COUNT, Metric};
 use crate::exporter::page::Page;
 use crate::sidecar::config;
@@ -18,7 +18,7 @@ const AHEAD: Duration = Duration::from_secs(300);
 pub(crate) struct Backups {
     folder: PathBuf,
     /// The volume's own folder, where the backups are in a volume of the pod.
-    mount: Option<PathBuf>,
+    mount: Option<Mount>,
     pattern: String,
     lookup: Lookup,
 }
@@ -27,7 +27,7 @@ impl Backups {
     pub fn new(rootfs: &Path, backups: &config::Backups) -> Self {
         Self {
             folder: below(rootfs, &backups.path),
-            mount: mount_of(rootfs, &backups.path),
+            mount: Mount::of(rootfs, &backups.path),
             pattern: backups.pattern.clone(),
             lookup: Lookup::new(),
         }
@@ -66,15 +66,13 @@ impl Backups {
                 Reading::of(page)
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                // The configuration follows the monitor at once, mounts are fixed when the pod is created: in a volume that
-                // is not there, nobody knows whether there are backups.
-                match self.mount.as_deref().map(Path::try_exists) {
-                    Some(Ok(false)) => failed("the volume is not mounted in this pod".to_owned()),
-                    Some(Err(error)) => failed(error.to_string()),
-                    Some(Ok(true)) | None => {
+                match self.mount.as_ref().map_or(Ok(false), Mount::is_missing) {
+                    Ok(true) => Reading::of(page),
+                    Ok(false) => {
                         page.add(&BACKUP_COUNT, &[], 0.0);
                         Reading::of(page)
                     }
+                    Err(error) => failed(error.to_string()),
                 }
             }
             Err(error) => failed(error.to_string()),
@@ -204,19 +202,14 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_in_a_volume_that_is_not_mounted_is_a_problem_and_not_a_zero() {
+    fn a_folder_in_a_volume_that_is_not_mounted_has_no_series_and_is_no_failure() {
         let pod = tempfile::tempdir().unwrap();
         let volume = pod.path().join(VOLUMES_DIR.trim_start_matches('/')).join("data");
         for path in ["data", "data/", "data/prod/daily"] {
             let backups = backups(pod.path(), &format!("{VOLUMES_DIR}/{path}"), "*");
             let reading = backups.look(SystemTime::now());
             assert!(samples(&reading).is_empty(), "{path}");
-            assert!(
-                reading
-                    .problem
-                    .unwrap()
-                    .ends_with("the volume is not mounted in this pod")
-            );
+            assert_eq!(reading.problem, None);
 
             fs::create_dir_all(&volume).unwrap();
             let reading = backups.look(SystemTime::now());

@@ -5,22 +5,36 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{FILE_TIMEOUT, Lookup, Reading, Source, below};
+use rustix::io::Errno;
+
+use super::{FILE_TIMEOUT, Lookup, Mount, Reading, Source, below};
 use crate::catalogue::metrics::{DISK_FREE_BYTES, DISK_SIZE_BYTES, DISK_USAGE_BYTES, Metric};
 use crate::exporter::page::Page;
 use crate::sidecar::config;
 
 /// The file systems of the configured folders.
 pub(crate) struct Disk {
-    folders: Arc<Vec<(String, PathBuf)>>,
+    folders: Arc<Vec<Folder>>,
     lookup: Lookup,
+}
+
+struct Folder {
+    /// Value of the label `path`.
+    label: String,
+    path: PathBuf,
+    /// The volume's own folder, where it is one of the pod's.
+    mount: Option<Mount>,
 }
 
 impl Disk {
     pub fn new(rootfs: &Path, disks: &[config::Disk]) -> Self {
         let folders = disks
             .iter()
-            .map(|disk| (disk.label.clone(), below(rootfs, &disk.path)))
+            .map(|disk| Folder {
+                label: disk.label.clone(),
+                path: below(rootfs, &disk.path),
+                mount: Mount::of(rootfs, &disk.path),
+            })
             .collect();
         Self {
             folders: Arc::new(folders),
@@ -52,10 +66,10 @@ impl Source for Disk {
     clippy::cast_precision_loss,
     reason = "a sample is a double; it is exact up to 8 PiB"
 )]
-fn look(folders: &[(String, PathBuf)]) -> Reading {
+fn look(folders: &[Folder]) -> Reading {
     let mut page = Page::default();
     let mut problems = Vec::new();
-    for (label, path) in folders {
+    for Folder { label, path, mount } in folders {
         match rustix::fs::statvfs(path) {
             Ok(found) => {
                 let bytes = |blocks: u64| (blocks * found.f_frsize) as f64;
@@ -68,6 +82,7 @@ fn look(folders: &[(String, PathBuf)]) -> Reading {
                 page.add(&DISK_SIZE_BYTES, label, bytes(found.f_blocks));
                 page.add(&DISK_FREE_BYTES, label, bytes(found.f_bavail));
             }
+            Err(Errno::NOENT) if matches!(mount.as_ref().map(Mount::is_missing), Some(Ok(true))) => {}
             Err(error) => problems.push(format!("{label} ({}): {error}", path.display())),
         }
     }
@@ -80,13 +95,16 @@ fn look(folders: &[(String, PathBuf)]) -> Reading {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sidecar::VOLUMES_DIR;
 
     #[test]
     fn a_folder_that_is_missing_costs_only_its_own_series() {
-        let folders = [
-            ("data:/".to_owned(), "/".into()),
-            ("logs:/".to_owned(), "/does/not/exist".into()),
-        ];
+        let folder = |label: &str, path: &str| Folder {
+            label: label.into(),
+            path: path.into(),
+            mount: None,
+        };
+        let folders = [folder("data:/", "/"), folder("logs:/", "/does/not/exist")];
         let reading = look(&folders);
         let page = reading.page.text();
         assert!(
@@ -109,5 +127,24 @@ mod tests {
             value("rosey_disk_free_bytes"),
         );
         assert!(used > 0.0 && free > 0.0 && used + free <= size, "{used} {free} {size}");
+    }
+
+    #[test]
+    fn a_volume_that_is_not_mounted_in_this_pod_has_no_series_and_is_no_failure() {
+        let root = tempfile::tempdir().unwrap();
+        let disks = [config::Disk {
+            label: "data:/".into(),
+            path: format!("{VOLUMES_DIR}/data/"),
+        }];
+        let reading = look(&Disk::new(root.path(), &disks).folders);
+        assert_eq!((reading.page.text().as_str(), reading.problem), ("", None));
+
+        // The volume is there, its folder is not: that is a mistake to be told.
+        std::fs::create_dir_all(root.path().join(VOLUMES_DIR.trim_start_matches('/')).join("data")).unwrap();
+        let inside = [config::Disk {
+            label: "data:/x".into(),
+            path: format!("{VOLUMES_DIR}/data/x"),
+        }];
+        assert!(look(&Disk::new(root.path(), &inside).folders).problem.is_some());
     }
 }

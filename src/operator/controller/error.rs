@@ -39,7 +39,7 @@ impl Error {
     /// The longest wait before the next try. What others have to mend is looked at again soon: it costs a read or nothing.
     pub(super) fn cap(&self) -> Duration {
         match self {
-            Self::Apply(apply::Error::Leaving { .. }) | Self::Status(status::Error::Changed) => Duration::from_secs(2),
+            Self::Apply(apply::Error::Leaving { .. }) => Duration::from_secs(2),
             Self::Apply(apply::Error::NameTaken { .. } | apply::Error::Missing(_)) => Duration::from_secs(15),
             _ => Duration::from_secs(300),
         }

@@ -112,7 +112,7 @@ pub fn injected(monitor: &str, namespace: &str, pods: &[Selected], hindrance: Hi
     if let Some((reason, message)) = lacking(monitor, namespace, pods, hindrance.off) {
         return bad(reason, message);
     }
-    if let Some((reason, message)) = unread(monitor, namespace, pods) {
+    if let Some((reason, message)) = unread(monitor, namespace, pods, hindrance.off) {
         return bad(reason, message);
     }
     let n = ours.filter(|(.., state)| **state == State::Starting).count();
@@ -183,34 +183,34 @@ fn lacking(monitor: &str, namespace: &str, pods: &[Selected], off: Option<&str>)
 }
 
 /// What is to be said of the pods whose exporter can't read what the monitor names: their mounts are as old as they are.
-fn unread(monitor: &str, namespace: &str, pods: &[Selected]) -> Option<(&'static str, String)> {
+fn unread(monitor: &str, namespace: &str, pods: &[Selected], off: Option<&str>) -> Option<(&'static str, String)> {
     let total = pods.len();
-    let unread: Vec<_> = pods
+    let ours = |pod: &&Selected| matches!(&pod.exporter, Exporter::Injected { monitor: by, .. } if **by == *monitor);
+    let late: Vec<_> = pods
         .iter()
-        .filter(|pod| !pod.unread.is_empty())
-        .filter_map(|pod| match &pod.exporter {
-            Exporter::Injected {
-                monitor: by, left_out, ..
-            } if **by == *monitor => Some((pod, left_out)),
-            _ => None,
-        })
+        .filter(ours)
+        .filter(|pod| !pod.unread.late.is_empty())
         .collect();
-    let n = unread.len();
-    let left_out = unread.iter().find_map(|(pod, why)| Some((pod, why.as_ref()?)));
-    if let Some((pod, why)) = left_out {
-        let message = format!(
-            "{n} of {total} pods lack what the exporter should read, for example pod {}: {why}; \
-             change the pod's template or spec.exporter",
-            pod.pod
+    if let Some(pod) = late.first() {
+        let volumes = pod.unread.late.join(", ");
+        let owners = late.iter().map(|pod| &*pod.owner).collect();
+        let mend = off.map_or_else(
+            || format!("run: {}", mend(&owners, namespace)),
+            |off| format!("new pods would have no exporter at all: {off}"),
         );
-        return Some(("VolumesMissing", message));
+        let n = late.len();
+        return Some((
+            "VolumesMissing",
+            format!("{n} of {total} pods started before their exporter was to read volume {volumes}; {mend}"),
+        ));
     }
-    let (pod, _) = unread.first()?;
-    let owners = unread.iter().map(|(pod, _)| &*pod.owner).collect();
+    let left_out = || pods.iter().filter(ours).filter(|pod| pod.unread.left_out.is_some());
+    let pod = left_out().next()?;
+    let (n, why) = (left_out().count(), pod.unread.left_out.as_deref()?);
     let message = format!(
-        "{n} of {total} pods started before their exporter was to read volume {}; run: {}",
-        pod.unread.join(", "),
-        mend(&owners, namespace)
+        "{n} of {total} pods lack what the exporter should read, for example pod {}: {why}; \
+         change the pod's template or spec.exporter",
+        pod.pod
     );
     Some(("VolumesMissing", message))
 }

@@ -348,4 +348,17 @@ fn a_pod_that_is_older_than_what_its_exporter_should_read_is_outdated_and_says_w
             "1 of 1 pods lack what the exporter should read, for example pod b: {why}; change the pod's template or spec.exporter"
         )
     );
+
+    // What was left out of the pod is no longer asked for.
+    let mended = said(
+        vec![mounting("c", &json!({ SKIPPED_ANNOTATION: why }))],
+        json!({"disk": [{"volume": "back"}]}),
+    );
+    assert_eq!(mended.counts.outdated, 1);
+    assert!(
+        mended
+            .injected
+            .message
+            .contains("volume back; run: kubectl rollout restart")
+    );
 }

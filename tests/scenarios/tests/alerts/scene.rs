@@ -69,6 +69,7 @@ impl Scene {
         self.lab.monitor("examples/rosey.yaml", |monitor| {
             monitor["metadata"] = json!({ "namespace": namespace, "name": name });
             monitor["spec"]["selector"] = json!({ "matchLabels": { "app": name } });
+            monitor["spec"]["alerts"]["runbookURL"] = json!("https://runbooks.example.org/{alert}");
             // HighResponseTime comes later than BotDown, as it does with the usual times.
             monitor["spec"]["alerts"]["overrides"] = json!([
                 held("BotDown", "critical", "3s"),

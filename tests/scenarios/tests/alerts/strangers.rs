@@ -39,6 +39,8 @@ async fn each_hears_of_its_own(strategy: MatcherStrategy) -> Result<()> {
     two.breaks("slow").await?;
     hears(&scene, "one-daisy", "HighResponseTime").await?;
     hears(&scene, "two-rosey", "HighResponseTime").await?;
+    // Slack is told too, in a group of its own.
+    scene.lab.slack().of("two-rosey").next().await?;
 
     // Nothing of the same name in the other namespace has come to it, by whichever way.
     silence(&scene, "two-rosey").await?;

@@ -10,7 +10,7 @@ use lab::{Mark, Request};
 use serde_json::{Value, json};
 
 use crate::stage::{
-    BOTS, CONFIG_MAP, OBJECTS, POD_MONITOR, ROUTES, RULE, Stage, content, message, stage, summary, tell,
+    BOTS, CONFIG_MAP, OBJECTS, POD_MONITOR, ROUTES, RULE, Stage, content, message, stage, stage_alone, summary, tell,
 };
 
 /// What the contract says of half of all cases at least: a machine that is busy with other labs may be late now and then.
@@ -103,7 +103,7 @@ fn as_before(before: &DynamicObject, users: bool) -> impl Fn(&DynamicObject) -> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_somebody_deletes_or_edits_is_back_at_once_with_the_users_labels_kept() -> Result<()> {
-    let stage = stage(|builder| builder).await?;
+    let stage = stage_alone(|builder| builder).await?;
     let operator = stage.operator("operator", &["--no-injection"]).await?;
     stage.watch_bot(BOTS, "rosey", |_| {}).await?;
     stage.ready(BOTS, "rosey").await?;
