@@ -1,4 +1,4 @@
-use rosey_monitor::plan::Platform;
+use rosey_monitor::plan::{Kind, Object, Platform, plan};
 
 use crate::{example, planned, with_spec};
 
@@ -34,7 +34,86 @@ fn an_older_stack_gets_no_mention_and_its_user_is_told() {
         alertmanager: Some("0.27.0".parse().unwrap()),
         ..Platform::default()
     };
-    let plan = rosey_monitor::plan::plan(&example("rosey.yaml"), &platform).unwrap();
+    let plan = plan(&example("rosey.yaml"), &platform).unwrap();
     assert!(!yaml(&plan).contains("@everyone"));
     insta::assert_debug_snapshot!(plan.report.warnings);
+}
+
+const TWO_CHANNELS: &str = "environment: prod
+selector: {matchLabels: {app: rosey}}
+bot: {health: {port: 8000}}
+notifications:
+  channels:
+    - {name: ci, webhook: {urlSecretRef: {name: rosey-channels, key: ci}}}
+    - {name: ops, slack: {webhookSecretRef: {name: rosey-channels, key: slack}, channel: \"#ops\"}}
+  routes: [{name: all, channels: [ci, ops]}]
+";
+
+#[test]
+fn a_webhook_gets_alertmanagers_own_json_from_an_address_in_a_secret() {
+    let plan = planned(&with_spec(TWO_CHANNELS));
+    let ci = plan.objects.iter().find(|object| object.name == "rosey.ci").unwrap();
+    insta::assert_yaml_snapshot!(ci.json["spec"]);
+}
+
+#[test]
+fn labels_of_the_monitor_and_of_the_operator_are_on_every_monitoring_object_and_the_monitors_win() {
+    let defaults = [("release", "default"), ("team", "platform")];
+    let platform = Platform {
+        default_object_labels: defaults.map(|(key, value)| (key.into(), value.into())).into(),
+        ..Platform::default()
+    };
+    let monitor = with_spec(&format!("{TWO_CHANNELS}objectLabels: {{release: stack, cost: bots}}\n"));
+    let plan = plan(&monitor, &platform).unwrap();
+    let monitoring = plan.objects.iter().filter(|object| object.kind != Kind::ConfigMap);
+    let mut seen = 0;
+    for object in monitoring {
+        let labels = &object.json["metadata"]["labels"];
+        for (key, value) in [("release", "stack"), ("team", "platform"), ("cost", "bots")] {
+            assert_eq!(labels[key], value, "{} {key}", object.name);
+        }
+        seen += 1;
+    }
+    assert_eq!(seen, 5, "rule, PodMonitor, inhibitions and two channels");
+}
+
+#[test]
+fn without_the_catalogues_inhibitions_only_the_users_own_are_left() {
+    let inhibitions = |more: &str| {
+        let spec = TWO_CHANNELS.replace("notifications:\n", &format!("notifications:\n{more}"));
+        let plan = planned(&with_spec(&spec));
+        let own = |object: &&Object| object.kind == Kind::AlertmanagerConfig && object.name == "rosey";
+        let rules = plan
+            .objects
+            .iter()
+            .find(own)
+            .map(|object| object.json["spec"]["inhibitRules"].to_string());
+        rules.unwrap_or_default()
+    };
+    let says = |rules: &str| ["HighResponseTime", "BotDisconnected"].map(|target| rules.contains(target));
+    assert_eq!(says(&inhibitions("")), [true, true]);
+    assert_eq!(inhibitions("  inheritInhibitions: false\n"), "");
+    let own = "  inheritInhibitions: false\n  inhibit: [{source: BotDown, targets: [HighResponseTime]}]\n";
+    assert_eq!(says(&inhibitions(own)), [true, false]);
+}
+
+#[test]
+fn nothing_is_said_of_an_alert_that_is_over_where_the_user_wants_none_of_it() {
+    for wanted in [true, false] {
+        let spec = TWO_CHANNELS.replace(
+            "notifications:\n",
+            &format!("notifications:\n  sendResolved: {wanted}\n"),
+        );
+        let plan = planned(&with_spec(&spec));
+        let mut seen = 0;
+        for object in plan.objects.iter().filter(|object| object.name.starts_with("rosey.")) {
+            for receiver in object.json["spec"]["receivers"].as_array().unwrap() {
+                for (kind, configs) in receiver.as_object().unwrap().iter().filter(|(key, _)| *key != "name") {
+                    assert_eq!(configs[0]["sendResolved"], wanted, "{} {kind}", object.name);
+                    seen += 1;
+                }
+            }
+        }
+        assert_eq!(seen, 2);
+    }
 }
