@@ -91,7 +91,11 @@ async fn pods_of_every_kind_get_their_exporter_under_restricted_pod_security_and
         "{refused:#}"
     );
 
-    let lasting = json!({"terminationGracePeriodSeconds": 1, "containers": [restricted(&["sleep", "1000"])]});
+    let lasting = json!({
+        "terminationGracePeriodSeconds": 1,
+        "containers": [restricted(&["sleep", "1000"])],
+        "volumes": [{"name": "data", "emptyDir": {}}],
+    });
     let select = |name: &str| json!({"app": "rosey", "is": name});
     stage.apply(&pod("bare", &json!({}), &lasting).to_string()).await?;
     for (kind, name) in [("Deployment", "deployment"), ("StatefulSet", "stateful")] {
@@ -171,7 +175,11 @@ async fn a_pod_of_two_monitors_is_left_alone_with_an_event_and_no_exporter_holds
         .await?;
     namespaces_are_injected(&stage, &[BOTS]).await?;
 
-    let lasting = json!({"terminationGracePeriodSeconds": 1, "containers": [restricted(&["sleep", "1000"])]});
+    let lasting = json!({
+        "terminationGracePeriodSeconds": 1,
+        "containers": [restricted(&["sleep", "1000"])],
+        "volumes": [{"name": "data", "emptyDir": {}}],
+    });
     stage.apply(&pod("one", &json!({}), &lasting).to_string()).await?;
     let one = stage.object(POD, BOTS, "one").await?;
     let token = "/var/run/secrets/kubernetes.io/serviceaccount";
