@@ -1,6 +1,6 @@
 //! The monitors of the cluster, as the last watch event left them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use kube::core::DeserializeGuard;
@@ -18,9 +18,11 @@ use crate::api::RoseyMonitor;
 #[derive(Clone, Debug)]
 pub struct Monitors {
     store: Store<RoseyMonitor>,
-    /// Names by namespace.
-    names: Arc<RwLock<HashMap<String, BTreeSet<String>>>>,
+    /// Those of the store by namespace and name: a pod's creation asks for a whole namespace.
+    placed: Arc<RwLock<HashMap<String, Names>>>,
 }
+
+type Names = BTreeMap<String, Arc<RoseyMonitor>>;
 
 /// The monitors, and what fills them.
 #[must_use]
@@ -29,7 +31,7 @@ pub fn pair() -> (Monitors, Writer<RoseyMonitor>) {
     (
         Monitors {
             store,
-            names: Arc::default(),
+            placed: Arc::default(),
         },
         writer,
     )
@@ -50,37 +52,40 @@ impl Monitors {
 
     /// Visits each monitor of a namespace.
     pub fn each_in(&self, namespace: &str, mut visit: impl FnMut(&RoseyMonitor)) {
-        let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
-        for name in names.get(namespace).into_iter().flatten() {
-            if let Some(monitor) = self.get(&Key::new(namespace, name)) {
-                visit(&monitor);
-            }
-        }
+        let placed = self.placed.read().unwrap_or_else(PoisonError::into_inner);
+        placed
+            .get(namespace)
+            .into_iter()
+            .flat_map(BTreeMap::values)
+            .for_each(|monitor| visit(monitor));
     }
 
     /// All monitors of a namespace.
     #[must_use]
     pub fn all_in(&self, namespace: &str) -> Vec<Arc<RoseyMonitor>> {
-        let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
-        let names = names.get(namespace).into_iter().flatten();
-        names.filter_map(|name| self.get(&Key::new(namespace, name))).collect()
+        let placed = self.placed.read().unwrap_or_else(PoisonError::into_inner);
+        let monitors = placed.get(namespace).into_iter().flat_map(BTreeMap::values);
+        monitors.cloned().collect()
     }
 
-    /// Finds a monitor by its namespace from now on.
+    /// Finds a monitor, which the store has by now, by its namespace from now on.
     pub fn index(&self, monitor: &RoseyMonitor) {
-        let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
-        names
+        let Some(kept) = self.get(&Key::of(monitor)) else {
+            return;
+        };
+        let mut placed = self.placed.write().unwrap_or_else(PoisonError::into_inner);
+        placed
             .entry(monitor.namespace().unwrap_or_default())
             .or_default()
-            .insert(monitor.name_any());
+            .insert(monitor.name_any(), kept);
     }
 
     fn forget(&self, key: &Key) {
-        let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(of) = names.get_mut(&*key.namespace) {
+        let mut placed = self.placed.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(of) = placed.get_mut(&*key.namespace) {
             of.remove(&*key.name);
             if of.is_empty() {
-                names.remove(&*key.namespace);
+                placed.remove(&*key.namespace);
             }
         }
     }
