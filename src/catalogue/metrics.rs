@@ -61,13 +61,36 @@ metrics! {
     ROLLBACK_DURATION_SECONDS = Histogram "rosey_rollback_duration_seconds" [] "How long rollbacks took, in seconds.";
     DISK_USAGE_BYTES = Gauge "rosey_disk_usage_bytes" ["path"] "Bytes used on the file system of the path.";
     DISK_SIZE_BYTES = Gauge "rosey_disk_size_bytes" ["path"] "Size of the file system of the path, in bytes.";
+    PLUGIN_CPU_PERCENT = Gauge "rosey_plugin_cpu_percent" ["plugin"] "CPU used by the plugin in percent of one core, as the bot says.";
+    PLUGIN_MEMORY_MB = Gauge "rosey_plugin_memory_mb" ["plugin"] "Memory used by the plugin in megabytes, as the bot says.";
+    PLUGIN_UPTIME_SECONDS = Gauge "rosey_plugin_uptime_seconds" ["plugin"] "Seconds since the plugin started, as the bot says.";
+    PLUGIN_EVENTS_TOTAL = Counter "rosey_plugin_events_total" ["plugin"] "Events that the plugin handled.";
+    PLUGIN_CRASHES_TOTAL = Counter "rosey_plugin_crashes_total" ["plugin"] "Crashes of the plugin.";
+    PLUGIN_RUNNING = Gauge "rosey_plugin_running" ["plugin"] "Whether the bot says that the plugin runs (1) or not (0).";
+    PLUGIN_INFO = Gauge "rosey_plugin_info" ["plugin", "version"] "Always 1; its label says which version of the plugin it is.";
+    TOTAL_PLUGINS = Gauge "rosey_total_plugins" [] "Plugins that the bot knows.";
+    PLUGINS_RUNNING = Gauge "rosey_plugins_running" [] "Plugins that run.";
+    COMMANDS_TOTAL = Counter "bot_commands_total" ["command", "success"] "Commands that the bot's log tells of, by whether they succeeded.";
+    COMMAND_LATENCY_SECONDS = Histogram "bot_command_latency_seconds" [] "How long the commands took that the bot's log tells of, in seconds.";
+    LOG_LINES_TOTAL = Counter "rosey_bot_log_lines_total" ["level"] "Lines of the bot's log by level.";
     DISK_FREE_BYTES = Gauge "rosey_disk_free_bytes" ["path"] "Bytes free to the bot on the file system of the path.";
+    DISK_INODES = Gauge "rosey_disk_inodes" ["path"] "Inodes of the file system of the path; none where it has no fixed number.";
+    DISK_INODES_FREE = Gauge "rosey_disk_inodes_free" ["path"] "Inodes free on the file system of the path; none where it has no fixed number.";
     BACKUP_COUNT = Gauge "rosey_backup_count" [] "Backups there are.";
     BACKUP_AGE_SECONDS = Gauge "rosey_backup_age_seconds" [] "Age of the newest backup in seconds.";
+    BACKUP_SIZE_BYTES = Gauge "rosey_backup_size_bytes" [] "Size of the newest backup in bytes; of a folder, that of the files in it.";
     EXPORTER_BUILD_INFO = Gauge "rosey_exporter_build_info" ["version"] "Always 1; its label says which exporter this is.";
     EXPORTER_SOURCE_UP = Gauge "rosey_exporter_source_up" ["source"] "Whether the source answered this scrape (1) or not (0).";
     EXPORTER_SOURCE_DURATION_SECONDS = Gauge "rosey_exporter_source_duration_seconds" ["source"] "How long the source took in this scrape, in seconds.";
     EXPORTER_CONFIG_LAST_RELOAD_SUCCESSFUL = Gauge "rosey_exporter_config_last_reload_successful" [] "Whether the configuration file was understood when it was last read (1) or an older one is in force (0).";
+    EXPORTER_WEB_CONFIG_LAST_RELOAD_SUCCESSFUL = Gauge "rosey_exporter_web_config_last_reload_successful" [] "Whether the web configuration file was understood when it was last read (1) or not (0).";
+    EXPORTER_LOG_LINES_UNPARSED_TOTAL = Counter "rosey_exporter_log_lines_unparsed_total" ["reason"] "Lines of the bot's log that could not be read, by reason.";
+    EXPORTER_LOG_ROTATIONS_TOTAL = Counter "rosey_exporter_log_rotations_total" [] "How often the bot's log went on in another file.";
+    EXPORTER_LOG_TRUNCATIONS_TOTAL = Counter "rosey_exporter_log_truncations_total" [] "How often the bot's log was cut to a shorter one; what was written shortly before may be missing.";
+    EXPORTER_LOG_UNREAD_BYTES = Gauge "rosey_exporter_log_unread_bytes" [] "Bytes of the bot's log that are still to be read.";
+    EXPORTER_STATE_SAVED = Gauge "rosey_exporter_state_saved" [] "Whether what outlives the exporter's process could be saved when it was last tried (1) or not (0).";
+    EXPORTER_PUSHES_TOTAL = Counter "rosey_exporter_pushes_total" ["outcome"] "Pushes to the Pushgateway by outcome.";
+    EXPORTER_PUSH_LAST_SUCCESS_TIMESTAMP_SECONDS = Gauge "rosey_exporter_push_last_success_timestamp_seconds" [] "When a push last succeeded, in seconds since 1970.";
     EXPORTER_SAMPLES_DROPPED = Gauge "rosey_exporter_samples_dropped" ["reason"] "Samples of the bot that this scrape left out, by reason.";
 }
 

@@ -146,6 +146,7 @@ impl Options {
                     pattern: self.backups_pattern,
                 }),
                 deployments: true,
+                ..Config::default()
             })
         };
         Start {

@@ -2,8 +2,8 @@
 
 mod flight;
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -24,7 +24,7 @@ use super::sources::health::Health;
 use super::sources::metrics::Metrics;
 use super::text::{Answer, Draft};
 use crate::catalogue::metrics as series;
-use crate::sidecar::config::Config;
+use crate::sidecar::config::{self, Config};
 use flight::Line;
 
 /// What is taken off the scraper's own time limit for the way back, where it is long enough.
@@ -50,6 +50,30 @@ pub(super) struct Setup {
     /// Why the configuration that was last seen is not in force.
     pub problem: Option<String>,
     lines: Vec<Arc<Line>>,
+}
+
+/// What a source is made of: two that are made of the same are the same.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Part {
+    Health(config::Endpoint),
+    Metrics {
+        endpoint: config::Endpoint,
+        /// The families that the exporter itself answers for.
+        reserved: BTreeSet<&'static str>,
+    },
+    Disk(Vec<config::Disk>),
+    Backups(config::Backups),
+}
+
+impl Part {
+    fn source(&self, bot: &Bot, rootfs: &Path) -> Arc<dyn Source> {
+        match self {
+            Self::Health(endpoint) => Arc::new(Health::new(bot, endpoint)),
+            Self::Metrics { endpoint, reserved } => Arc::new(Metrics::new(bot, endpoint, reserved.clone())),
+            Self::Disk(folders) => Arc::new(Disk::new(rootfs, folders)),
+            Self::Backups(backups) => Arc::new(Backups::new(rootfs, backups)),
+        }
+    }
 }
 
 impl Exporter {
@@ -82,40 +106,54 @@ impl Exporter {
             setup.problem = problem;
             if changed {
                 setup.config = configuration.current().cloned().map(Arc::new);
+                let before = std::mem::take(&mut setup.lines);
                 setup.lines = setup
                     .config
                     .as_ref()
-                    .map(|config| self.lines(config))
+                    .map(|config| self.lines(config, &before))
                     .unwrap_or_default();
-                locked(&self.problems).clear();
+                let stays = |line: &&Arc<Line>| before.iter().any(|other| Arc::ptr_eq(line, other));
+                let stay: Vec<_> = setup
+                    .lines
+                    .iter()
+                    .filter(stays)
+                    .map(|line| line.source.name())
+                    .collect();
+                locked(&self.problems).retain(|source, _| stay.contains(source));
             }
             different
         });
     }
 
-    fn lines(&self, config: &Config) -> Vec<Arc<Line>> {
-        let mut sources: Vec<Arc<dyn Source>> = Vec::new();
-        if let Some(endpoint) = &config.health {
-            sources.push(Arc::new(Health::new(&self.bot, endpoint)));
-        }
-        if !config.disk.is_empty() {
-            sources.push(Arc::new(Disk::new(&self.rootfs, &config.disk)));
-        }
-        if let Some(backups) = &config.backups {
-            sources.push(Arc::new(Backups::new(&self.rootfs, backups)));
-        }
-        if let Some(endpoint) = &config.metrics {
+    /// The lines that a configuration asks for. Those that it leaves as they are go on: what they remember of the bot stays.
+    fn lines(&self, config: &Config, before: &[Arc<Line>]) -> Vec<Arc<Line>> {
+        let environment = config.environment.as_deref();
+        let line = |part: Part| {
+            let same = before.iter().find(|line| line.reads(&part, environment));
+            same.cloned().unwrap_or_else(|| {
+                Arc::new(Line::new(
+                    part.clone(),
+                    part.source(&self.bot, &self.rootfs),
+                    environment,
+                ))
+            })
+        };
+        let parts = [
+            config.health.clone().map(Part::Health),
+            (!config.disk.is_empty()).then(|| Part::Disk(config.disk.clone())),
+            config.backups.clone().map(Part::Backups),
+        ];
+        let mut lines: Vec<_> = parts.into_iter().flatten().map(line).collect();
+        if let Some(endpoint) = config.metrics.clone() {
             // Reserved also where the operator speaks of deployments, and not this exporter: a bot must not.
-            let ours = sources
+            let ours = lines
                 .iter()
-                .flat_map(|source| source.families())
-                .chain(&series::DEPLOYMENTS)
-                .copied();
-            let metrics = Metrics::new(&self.bot, endpoint, ours);
-            sources.push(Arc::new(metrics));
+                .flat_map(|line| line.source.families())
+                .chain(&series::DEPLOYMENTS);
+            let reserved = ours.map(|metric| metric.name).collect();
+            lines.push(line(Part::Metrics { endpoint, reserved }));
         }
-        let line = |source| Arc::new(Line::new(source, config.environment.as_deref()));
-        sources.into_iter().map(line).collect()
+        lines
     }
 
     /// The setup in force, and its changes.
@@ -240,6 +278,30 @@ mod tests {
         drop(asked);
         scrape.await.unwrap();
         assert!(exporter.problems().is_empty(), "{:?}", exporter.problems());
+    }
+
+    #[test]
+    fn a_source_that_the_configuration_leaves_as_it_is_goes_on() {
+        let exporter = Exporter::new(
+            Configuration::fixed(Config::default()),
+            Bot {
+                host: "127.0.0.1".into(),
+            },
+            "/".into(),
+        );
+        let config = |text: &str| -> Config { serde_saphyr::from_str(text).unwrap() };
+        let names = |lines: &[Arc<Line>]| -> Vec<_> { lines.iter().map(|line| line.source.name()).collect() };
+        let first = config("health: {port: 8000, path: /}\nmetrics: {port: 8000, path: /m}\nbackups: {path: /b}");
+        let before = exporter.lines(&first, &[]);
+        let second = config("health: {port: 8000, path: /}\nmetrics: {port: 8000, path: /m}\nbackups: {path: /c}");
+        let after = exporter.lines(&second, &before);
+        assert_eq!(names(&after), ["health", "backups", "metrics"]);
+        let same = |at: usize| Arc::ptr_eq(&before[at], &after[at]);
+        assert_eq!([same(0), same(1), same(2)], [true, false, true]);
+
+        // Our names are reserved for as long as we answer for them.
+        let third = config("metrics: {port: 8000, path: /m}");
+        assert!(!Arc::ptr_eq(&exporter.lines(&third, &after)[0], &after[2]));
     }
 
     #[test]

@@ -2,10 +2,13 @@
 //!
 //! The check stands here because both sides need it: a file that the exporter would refuse must never be written for it.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// What the exporter reads and serves. Unknown fields are refused, so that a typing error is seen.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kubernetes", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Config {
     /// Value of the label `environment` on the bot's series; left out in a cluster, where the scrape adds it.
@@ -20,6 +23,12 @@ pub struct Config {
     /// The bot's own metrics, passed through.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<Endpoint>,
+    /// The bot's plugins, as a JSON document.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plugins: Option<Endpoint>,
+    /// The bot's log, followed as it grows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logs: Option<Logs>,
     /// Mounted volumes whose usage is reported.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub disk: Vec<Disk>,
@@ -30,10 +39,18 @@ pub struct Config {
     /// recorded on the monitor instead: each deployment replaces the pod, and with it every counter of its exporter.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deployments: bool,
+    /// Absolute path of a folder that outlives the exporter's process. There it keeps how far it has read the log, what it counted
+    /// in it, and the deployments; without it, counting begins anew with each start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// A Pushgateway that gets the series as well, for a bot that no Prometheus can scrape.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pushgateway: Option<Pushgateway>,
 }
 
 /// An HTTP endpoint of the bot, inside the bot's own pod.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kubernetes", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Endpoint {
     /// TCP port on the bot's host.
@@ -45,8 +62,45 @@ pub struct Endpoint {
     pub timeout_seconds: f64,
 }
 
+/// A log of JSON documents, one a line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kubernetes", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Logs {
+    /// Absolute path of the file that the bot writes; those that it was rotated to stand beside it.
+    pub path: String,
+}
+
+/// Where the series are pushed to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kubernetes", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Pushgateway {
+    /// Address of the Pushgateway, without user, query or fragment. Example: `http://pushgateway:9091`.
+    pub url: String,
+    /// Seconds between two pushes.
+    #[serde(default = "fifteen_seconds")]
+    pub interval_seconds: f64,
+    /// Value of the label `job`.
+    #[serde(default = "rosey_bot")]
+    pub job: String,
+    /// More labels of the grouping key, beside `job` and `instance`; `instance` is the host's name unless it stands here.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// User of basic authentication.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// Absolute path of the file with the password; read anew for each push.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<String>,
+    /// Absolute path of a file with the certificates (PEM) that an https address is believed by; default: those of the system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<String>,
+}
+
 /// A mounted file system.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kubernetes", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Disk {
     /// Value of the label `path`, for example `data:/`.
@@ -57,6 +111,7 @@ pub struct Disk {
 
 /// A folder of backups.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kubernetes", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Backups {
     /// Absolute path of the folder; one that does not exist holds no backup, unless the whole volume is missing.
@@ -68,6 +123,14 @@ pub struct Backups {
 
 fn two_seconds() -> f64 {
     2.0
+}
+
+fn fifteen_seconds() -> f64 {
+    15.0
+}
+
+fn rosey_bot() -> String {
+    "rosey-bot".into()
 }
 
 fn any_backup() -> String {
@@ -93,10 +156,29 @@ impl Config {
         if self.port == Some(0) {
             return refuse("port", "0 is not a port");
         }
-        for (field, endpoint) in [("health", &self.health), ("metrics", &self.metrics)] {
+        for (field, endpoint) in [
+            ("health", &self.health),
+            ("metrics", &self.metrics),
+            ("plugins", &self.plugins),
+        ] {
             if let Some((part, reason)) = endpoint.as_ref().and_then(Endpoint::problem) {
                 return refuse(&format!("{field}.{part}"), reason);
             }
+        }
+        let paths = [
+            ("logs.path", self.logs.as_ref().map(|logs| &logs.path)),
+            ("state", self.state.as_ref()),
+        ];
+        for (field, path) in paths {
+            if let Some(reason) = path.and_then(|path| problem_of_folder(path)) {
+                return refuse(field, reason);
+            }
+        }
+        if self.logs.as_ref().is_some_and(|logs| logs.path.ends_with('/')) {
+            return refuse("logs.path", "is a folder; write the path of the file");
+        }
+        if let Some((part, reason)) = self.pushgateway.as_ref().and_then(Pushgateway::problem) {
+            return refuse(&format!("pushgateway.{part}"), reason);
         }
         for (n, disk) in self.disk.iter().enumerate() {
             if let Some(reason) = problem_of_folder(&disk.path) {
@@ -137,6 +219,60 @@ impl Endpoint {
         } else {
             None
         }
+    }
+}
+
+impl Pushgateway {
+    fn problem(&self) -> Option<(String, &'static str)> {
+        let problem = |part: &str, reason| Some((part.to_owned(), reason));
+        let rest = ["http://", "https://"]
+            .into_iter()
+            .find_map(|scheme| self.url.strip_prefix(scheme));
+        let host = rest.and_then(|rest| rest.split('/').next()).unwrap_or_default();
+        let plain = |b: u8| b.is_ascii_graphic() && !b"@?#\\\"<>".contains(&b);
+        if host.is_empty() || !self.url.bytes().all(plain) {
+            return problem(
+                "url",
+                "is not an address such as http://pushgateway:9091, without user, query or fragment",
+            );
+        }
+        // Less would be load, and more than this makes Prometheus forget what was pushed in between.
+        if !(1.0..=240.0).contains(&self.interval_seconds) {
+            return problem("intervalSeconds", "is not between 1 and 240 seconds");
+        }
+        let fits = |text: &str| !text.is_empty() && text.len() <= VALUE_BYTES && !text.contains('\0');
+        if !fits(&self.job) {
+            return problem("job", "is empty or too long for a label");
+        }
+        for (name, value) in &self.labels {
+            let starts_well = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+            let goes_on_well = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+            if !starts_well || !goes_on_well || name.starts_with("__") || name == "job" {
+                return problem(
+                    &format!("labels.{name}"),
+                    "is not a name of a label that can be set here",
+                );
+            }
+            if !fits(value) {
+                return problem(&format!("labels.{name}"), "is empty or too long for a label");
+            }
+        }
+        if self.username.is_some() != self.password_file.is_some() {
+            return problem("passwordFile", "goes with username; write both or none");
+        }
+        if self
+            .username
+            .as_deref()
+            .is_some_and(|name| !fits(name) || name.contains(':'))
+        {
+            return problem("username", "is empty, too long, or has a colon in it");
+        }
+        for (part, path) in [("passwordFile", &self.password_file), ("caFile", &self.ca_file)] {
+            if let Some(reason) = path.as_deref().and_then(problem_of_folder) {
+                return problem(part, reason);
+            }
+        }
+        None
     }
 }
 

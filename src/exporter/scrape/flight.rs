@@ -8,6 +8,7 @@ use futures::FutureExt;
 use futures::future::{Shared, WeakShared};
 use tokio::time::Instant;
 
+use super::Part;
 use crate::exporter::bounds::Dropped;
 use crate::exporter::locked;
 use crate::exporter::sources::{Reading, Source};
@@ -26,6 +27,7 @@ type Flight = Pin<Box<dyn Future<Output = Arc<Outcome>> + Send>>;
 
 /// A source, and the reading of it that is on its way.
 pub(super) struct Line {
+    part: Part,
     pub source: Arc<dyn Source>,
     environment: Option<String>,
     flight: Mutex<Option<WeakShared<Flight>>>,
@@ -34,13 +36,19 @@ pub(super) struct Line {
 
 impl Line {
     /// `environment` is the label of that name on the bot's series.
-    pub fn new(source: Arc<dyn Source>, environment: Option<&str>) -> Self {
+    pub fn new(part: Part, source: Arc<dyn Source>, environment: Option<&str>) -> Self {
         Self {
+            part,
             source,
             environment: environment.map(str::to_owned),
             flight: Mutex::default(),
             alive: Arc::default(),
         }
+    }
+
+    /// Whether it reads this, and labels it so.
+    pub fn reads(&self, part: &Part, environment: Option<&str>) -> bool {
+        self.part == *part && self.environment.as_deref() == environment
     }
 
     /// Joins the reading on its way, or starts one. It ends when nobody waits for it any more.
@@ -141,7 +149,7 @@ mod tests {
             begun: AtomicU32::new(0),
             ended: AtomicU32::new(0),
         });
-        (slow.clone(), Line::new(slow, None))
+        (slow.clone(), Line::new(Part::Disk(Vec::new()), slow, None))
     }
 
     fn counts(slow: &Slow) -> (u32, u32) {

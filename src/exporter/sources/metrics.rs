@@ -5,7 +5,7 @@ mod line;
 mod passage;
 mod rank;
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -22,16 +22,16 @@ use crate::sidecar::config::Endpoint;
 /// The bot's metrics endpoint.
 pub(crate) struct Metrics {
     fetch: Fetch,
-    reserved: HashSet<&'static str>,
+    reserved: BTreeSet<&'static str>,
     memory: Mutex<Memory>,
 }
 
 impl Metrics {
     /// `reserved` are the families that the exporter itself answers for.
-    pub fn new(bot: &Bot, endpoint: &Endpoint, reserved: impl Iterator<Item = &'static Metric>) -> Self {
+    pub fn new(bot: &Bot, endpoint: &Endpoint, reserved: BTreeSet<&'static str>) -> Self {
         Self {
             fetch: Fetch::new(bot, endpoint, "text/plain; version=0.0.4", PAGE_BYTES),
-            reserved: reserved.map(|metric| metric.name).collect(),
+            reserved,
             memory: Mutex::default(),
         }
     }

@@ -1,6 +1,6 @@
 //! What of the bot's page passes, put together family by family.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::time::Instant;
 
@@ -24,7 +24,7 @@ struct Places {
 
 /// One reading of the page.
 pub(super) struct Passage<'m> {
-    reserved: &'m HashSet<&'static str>,
+    reserved: &'m BTreeSet<&'static str>,
     memory: &'m mut Memory,
     now: Instant,
     families: BTreeMap<String, Family>,
@@ -37,7 +37,7 @@ pub(super) struct Passage<'m> {
 const PARTS: [&str; 3] = ["_bucket", "_sum", "_count"];
 
 impl<'m> Passage<'m> {
-    pub fn new(reserved: &'m HashSet<&'static str>, memory: &'m mut Memory, now: Instant) -> Self {
+    pub fn new(reserved: &'m BTreeSet<&'static str>, memory: &'m mut Memory, now: Instant) -> Self {
         for places in &mut memory.places {
             places.series.forget(now);
             places.values.forget(now);

@@ -8,7 +8,7 @@ fn pass(text: &str) -> (String, BTreeMap<&'static str, u64>) {
 }
 
 fn pass_with(text: &[u8], memory: &mut Memory) -> (String, BTreeMap<&'static str, u64>) {
-    let reserved = HashSet::from([
+    let reserved = BTreeSet::from([
         "rosey_bot_up",
         "rosey_backup_count",
         "rosey_deployment_duration_seconds",

@@ -1,0 +1,180 @@
+//! The few pages there are.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, Extension, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{Html, IntoResponse, Json, Response};
+use axum::routing::{get, post};
+use serde_json::json;
+
+use crate::exporter::page::CONTENT_TYPE;
+use crate::exporter::scrape::Exporter;
+use crate::exporter::sources::deployments::{self, Event, Refusal};
+
+pub(super) fn router(exporter: Arc<Exporter>) -> Router {
+    Router::new()
+        .route("/", get(landing))
+        .route("/metrics", get(metrics))
+        .route("/health", get(health))
+        .route("/ready", get(ready))
+        .route("/record_deployment", post(record_deployment))
+        .route("/record_rollback", post(record_rollback))
+        .layer(DefaultBodyLimit::max(8 << 10))
+        .with_state(exporter)
+}
+
+async fn landing() -> Html<&'static str> {
+    Html(concat!(
+        "<!doctype html><html lang=\"en\"><title>Rosey exporter</title><h1>Rosey exporter ",
+        env!("CARGO_PKG_VERSION"),
+        "</h1><p>Watches a chat bot for Prometheus.<ul><li><a href=\"/metrics\">Metrics</a>",
+        "<li><a href=\"/health\">Health</a><li><a href=\"/ready\">Ready</a></ul></html>\n"
+    ))
+}
+
+async fn metrics(State(exporter): State<Arc<Exporter>>, headers: HeaderMap) -> impl IntoResponse {
+    let limit = headers
+        .get("x-prometheus-scrape-timeout-seconds")
+        .and_then(|value| value.to_str().ok()?.parse().ok())
+        .filter(|seconds| (0.001..=3600.0).contains(seconds))
+        .map(Duration::from_secs_f64);
+    let answer = Body::new(exporter.scrape(limit).await);
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], answer)
+}
+
+/// Always 200: the exporter lives. What is wrong stands in the document.
+async fn health(State(exporter): State<Arc<Exporter>>) -> impl IntoResponse {
+    exporter.refresh().await;
+    let configuration = exporter.setup().borrow().problem.clone();
+    let sources = exporter.problems();
+    let well = configuration.is_none() && sources.values().all(Option::is_none);
+    Json(json!({
+        "status": if well { "ok" } else { "degraded" },
+        "configuration": configuration.as_deref().unwrap_or("ok"),
+        "sources": sources.iter().map(|(source, problem)| (*source, problem.as_deref().unwrap_or("ok"))).collect::<std::collections::BTreeMap<_, _>>(),
+    }))
+}
+
+async fn ready(State(exporter): State<Arc<Exporter>>) -> Response {
+    exporter.refresh().await;
+    let setup = exporter.setup();
+    let setup = setup.borrow();
+    match (&setup.config, &setup.problem) {
+        (Some(_), _) => "ready\n".into_response(),
+        (None, problem) => {
+            let problem = problem.as_deref().unwrap_or("no configuration");
+            (StatusCode::SERVICE_UNAVAILABLE, format!("{problem}\n")).into_response()
+        }
+    }
+}
+
+type Reader = fn(Vec<(String, String)>, Option<&str>) -> Result<Event, Refusal>;
+
+async fn record_deployment(
+    State(exporter): State<Arc<Exporter>>,
+    Extension(peer): Extension<SocketAddr>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    record(&exporter, peer, &headers, &body, deployments::deployment)
+}
+
+async fn record_rollback(
+    State(exporter): State<Arc<Exporter>>,
+    Extension(peer): Extension<SocketAddr>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    record(&exporter, peer, &headers, &body, deployments::rollback)
+}
+
+fn record(exporter: &Exporter, peer: SocketAddr, headers: &HeaderMap, body: &[u8], read: Reader) -> Response {
+    let refuse = |status: StatusCode, reason: String| (status, format!("{reason}\n")).into_response();
+    if !peer.ip().to_canonical().is_loopback() {
+        return refuse(StatusCode::FORBIDDEN, "records are taken from this host only".into());
+    }
+    // A browser on this host sends any page's form to localhost; it names the page, curl does not.
+    if headers.contains_key(header::ORIGIN) {
+        return refuse(StatusCode::FORBIDDEN, "records are not taken from web pages".into());
+    }
+    let config = exporter.setup().borrow().config.clone();
+    let Some(config) = config.filter(|config| config.deployments) else {
+        let elsewhere = "deployments are not recorded here; in a cluster use kubectl rosey record";
+        return refuse(StatusCode::NOT_FOUND, elsewhere.into());
+    };
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok())
+        .unwrap_or_default();
+    let fields = match kind
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase()
+        .as_str()
+    {
+        "application/x-www-form-urlencoded" => Ok(deployments::form(body)),
+        "application/json" => deployments::json(body),
+        _ => {
+            let known = "send a form (application/x-www-form-urlencoded) or JSON (application/json)";
+            return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, known.into());
+        }
+    };
+    match fields.and_then(|fields| read(fields, config.environment.as_deref())) {
+        Ok(event) => {
+            exporter.record(event);
+            Json(json!({"status": "recorded"})).into_response()
+        }
+        Err(refusal) => refuse(StatusCode::BAD_REQUEST, refusal.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+    use crate::exporter::configuration::Configuration;
+    use crate::exporter::sources::fetch::Bot;
+    use crate::sidecar::Config;
+
+    #[test]
+    fn a_record_is_taken_from_this_host_only_and_not_from_web_pages() {
+        let configuration = Configuration::fixed(Config {
+            deployments: true,
+            ..Config::default()
+        });
+        let exporter = Exporter::new(
+            configuration,
+            Bot {
+                host: "127.0.0.1".into(),
+            },
+            "/".into(),
+        );
+        let form = HeaderMap::from_iter([(
+            header::CONTENT_TYPE,
+            "application/x-www-form-urlencoded".parse().unwrap(),
+        )]);
+        let mut page = form.clone();
+        page.insert(header::ORIGIN, "http://evil.example".parse().unwrap());
+        let status = |peer: &str, headers: &HeaderMap| {
+            let peer = SocketAddr::from((peer.parse::<IpAddr>().unwrap(), 1234));
+            record(&exporter, peer, headers, b"duration=1", deployments::rollback)
+                .status()
+                .as_u16()
+        };
+        assert_eq!(status("127.0.0.1", &form), 200);
+        assert_eq!(status("::1", &form), 200);
+        assert_eq!(status("::ffff:127.0.0.1", &form), 200);
+        assert_eq!(status("10.0.0.1", &form), 403);
+        assert_eq!(status("::ffff:10.0.0.1", &form), 403);
+        assert_eq!(status("127.0.0.1", &page), 403);
+        assert_eq!(status("127.0.0.1", &HeaderMap::new()), 415);
+    }
+}
