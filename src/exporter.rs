@@ -9,6 +9,8 @@
 
 mod bounds;
 mod configuration;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod options;
 mod page;
 mod scrape;

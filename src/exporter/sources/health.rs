@@ -32,7 +32,7 @@ impl Health {
         }
     }
 
-    fn read_document(&self, body: &[u8], now: SystemTime) -> Reading {
+    pub(crate) fn read_document(&self, body: &[u8], now: SystemTime) -> Reading {
         let document = match parse(body) {
             Ok(Value::Object(document)) => document,
             Ok(_) => return Reading::failed(self.unanswered(), "the health document is not a JSON object"),
@@ -69,8 +69,8 @@ impl Health {
             ("requests", &series::BOT_REQUESTS_TOTAL, 1.0),
             ("errors", &series::BOT_ERRORS_TOTAL, 1.0),
         ] {
-            if let Some(value) = fields.number(field) {
-                page.add(metric, &[], value * scale);
+            if let Some(value) = fields.scaled(field, scale) {
+                page.add(metric, &[], value);
             }
         }
         // The fields were counted above, should they be of a wrong type.
@@ -177,10 +177,10 @@ impl Source for Health {
     }
 }
 
-/// Errors per hundred requests; none where nothing can be divided.
+/// Errors per hundred requests; none where nothing can be divided, or the outcome is beyond all numbers.
 fn percentage(errors: f64, requests: f64) -> Option<f64> {
     match (errors, requests) {
-        (errors, requests) if requests > 0.0 => Some(errors / requests * 100.0),
+        (errors, requests) if requests > 0.0 => Some(errors / requests * 100.0).filter(|percent| percent.is_finite()),
         (0.0, _) => Some(0.0),
         _ => None,
     }
@@ -218,8 +218,14 @@ impl<'d> Fields<'d> {
     }
 
     fn number(&mut self, name: &str) -> Option<f64> {
+        self.scaled(name, 1.0)
+    }
+
+    /// The product has to be a number, too: what a bot says can be too large to be told in a smaller unit.
+    fn scaled(&mut self, name: &str, scale: f64) -> Option<f64> {
         self.typed(name, |value| {
-            value.as_f64().filter(|number| number.is_finite() && *number >= 0.0)
+            let scaled = value.as_f64()? * scale;
+            (scaled.is_finite() && scaled >= 0.0).then_some(scaled)
         })
     }
 }
@@ -357,6 +363,16 @@ mod tests {
         let (page, problem) = read("{}");
         assert!(page.contains(&"rosey_bot_up 0".to_owned()));
         assert!(problem.is_some());
+    }
+
+    #[test]
+    fn a_number_that_becomes_infinite_on_the_way_is_left_out() {
+        let (page, _) = read(r#"{"status": "ok", "memory_mb": 1e305, "errors": 1e308, "requests": 1e-10}"#);
+        assert!(
+            !page.concat().contains("Inf") && !page.concat().contains("rate"),
+            "{page:?}"
+        );
+        assert!(page.contains(&"rosey_bot_errors_total 1e308".to_owned()), "{page:?}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The bot's own metrics, passed through: read line by line, bounded, and written anew, so that whatever the bot says, Prometheus
 //! accepts the page.
 
-mod line;
+pub(crate) mod line;
 mod passage;
 mod rank;
 
@@ -36,7 +36,7 @@ impl Metrics {
         }
     }
 
-    fn pass(&self, body: &[u8]) -> Reading {
+    pub(crate) fn pass(&self, body: &[u8]) -> Reading {
         let mut memory = locked(&self.memory);
         let mut passage = Passage::new(&self.reserved, &mut memory, Instant::now());
         passage.read(body);

@@ -4,7 +4,7 @@ use crate::exporter::bounds::{LABEL_BYTES, LABELS, NAME_BYTES, Reason, VALUE_BYT
 
 /// What a line says.
 #[derive(Debug, PartialEq)]
-pub(super) enum Line<'a> {
+pub(crate) enum Line<'a> {
     /// Empty, or a comment without meaning.
     Nothing,
     Help {
@@ -23,9 +23,9 @@ pub(super) enum Line<'a> {
 }
 
 /// Names and values.
-pub(super) type Labels<'a> = Vec<(&'a str, String)>;
+pub(crate) type Labels<'a> = Vec<(&'a str, String)>;
 
-pub(super) fn read(line: &[u8]) -> Result<Line<'_>, Reason> {
+pub(crate) fn read(line: &[u8]) -> Result<Line<'_>, Reason> {
     let line = std::str::from_utf8(line)
         .map_err(|_| Reason::Invalid)?
         .trim_matches([' ', '\t', '\r']);
@@ -90,7 +90,7 @@ fn comment_line(comment: &str) -> Line<'_> {
 }
 
 /// A number as Go reads it in decimal.
-pub(super) fn number(word: &str) -> Option<f64> {
+pub(crate) fn number(word: &str) -> Option<f64> {
     word.parse().ok()
 }
 
