@@ -1,0 +1,91 @@
+//! What stands between a request and its page: how often one may ask, and who.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::{HeaderName, HeaderValue, Request, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use hyper::body::Incoming;
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
+
+use super::Caller;
+use crate::exporter::web_config::{Login, Rules, Web};
+
+/// The way in.
+pub(super) struct Gate {
+    pub web: Arc<Web>,
+    pub app: TowerToHyperService<Router>,
+}
+
+/// What is known of a client from its connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Link {
+    pub peer: SocketAddr,
+    pub encrypted: bool,
+    /// Whether the client showed a certificate that was verified.
+    pub verified: bool,
+}
+
+fn refuse(status: StatusCode, more: Option<(HeaderName, &'static str)>) -> Response {
+    let text = format!("{}\n", status.canonical_reason().unwrap_or_default());
+    let mut response = (status, text).into_response();
+    if let Some((name, value)) = more {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+impl Gate {
+    /// Answers a request, or says why not.
+    pub async fn answer(&self, mut request: Request<Incoming>, link: Link) -> Response {
+        self.web.refresh().await;
+        let Some(rules) = self.web.current() else {
+            return refuse(StatusCode::INTERNAL_SERVER_ERROR, None);
+        };
+        let mut response = match self
+            .admit(&rules, request.headers().get(header::AUTHORIZATION), link)
+            .await
+        {
+            Ok(caller) => {
+                request.extensions_mut().insert(caller);
+                let answered = self.app.call(request).await;
+                answered.unwrap_or_else(|never| match never {})
+            }
+            Err(refusal) => refusal,
+        };
+        for (name, value) in rules.headers() {
+            response.headers_mut().insert(name, value.clone());
+        }
+        response
+    }
+
+    /// Who asks, if whoever it is may.
+    async fn admit(&self, rules: &Rules, login: Option<&HeaderValue>, link: Link) -> Result<Caller, Response> {
+        if !self.web.may_ask(rules) {
+            return Err(refuse(StatusCode::TOO_MANY_REQUESTS, None));
+        }
+        // Opened before the file asked for TLS.
+        if rules.tls.is_some() && !link.encrypted {
+            return Err(refuse(StatusCode::BAD_REQUEST, Some((header::CONNECTION, "close"))));
+        }
+        if rules.have_users() {
+            match self.web.login(rules, login, link.peer.ip().to_canonical()).await {
+                Login::Good => {}
+                Login::Bad => {
+                    let challenge = (header::WWW_AUTHENTICATE, "Basic");
+                    return Err(refuse(StatusCode::UNAUTHORIZED, Some(challenge)));
+                }
+                Login::Busy => {
+                    let later = (header::RETRY_AFTER, "5");
+                    return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, Some(later)));
+                }
+            }
+        }
+        Ok(Caller {
+            peer: link.peer,
+            authenticated: rules.have_users() || link.verified,
+        })
+    }
+}
