@@ -89,3 +89,51 @@ impl Gate {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+
+    use super::*;
+
+    /// Who is let in from elsewhere, as known or as unknown, or the status that says why not.
+    async fn admitted(file: &str, verified: bool, login: Option<&str>) -> Result<bool, u16> {
+        let path = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&path, file).unwrap();
+        let web = Arc::new(Web::new(Some(path.path().to_owned()), "/".into()));
+        while web.rules().is_none() {
+            web.refresh().await;
+        }
+        let rules = web.rules().unwrap();
+        let app = TowerToHyperService::new(Router::new());
+        let link = Link {
+            peer: SocketAddr::from(([10, 0, 0, 1], 1234)),
+            encrypted: verified,
+            verified,
+        };
+        let login = login.map(|login| format!("Basic {}", STANDARD.encode(login)).parse().unwrap());
+        let admitted = Gate { web, app }.admit(&rules, login.as_ref(), link).await;
+        admitted
+            .map(|caller| caller.authenticated)
+            .map_err(|refusal| refusal.status().as_u16())
+    }
+
+    #[tokio::test]
+    async fn who_showed_a_certificate_or_a_password_is_known() {
+        let users = format!("basic_auth_users: {{alice: {}}}", bcrypt::hash("alice123", 4).unwrap());
+        assert_eq!(admitted("", false, None).await, Ok(false));
+        assert_eq!(admitted("", false, Some("alice:alice123")).await, Ok(false));
+        assert_eq!(admitted("", true, None).await, Ok(true));
+        assert_eq!(admitted(&users, false, Some("alice:alice123")).await, Ok(true));
+        assert_eq!(admitted(&users, false, Some("alice:bob123")).await, Err(401));
+        assert_eq!(admitted(&users, true, None).await, Err(401));
+    }
+
+    #[tokio::test]
+    async fn who_comes_too_often_costs_no_bcrypt() {
+        let text = "rate_limit: {interval: 1h, burst: 0}\nbasic_auth_users: {alice: $2y$18$4VeFDzXIoPHKnKTU3O3GH.N.vZu06CVqczYZ8WvfzrddFU6tGqjR.}";
+        assert_eq!(admitted(text, false, Some("alice:x")).await, Err(429));
+    }
+}
