@@ -285,3 +285,19 @@ fn absolute_paths_are_those_below_the_root() {
         assert_eq!(outcome.is_ok(), good);
     }
 }
+
+#[test]
+fn the_example_of_the_documentation_is_understood() {
+    let folder = folder();
+    for (name, of) in [
+        ("tls.crt", "server.crt"),
+        ("tls.key", "server.key"),
+        ("ca.crt", "server.crt"),
+    ] {
+        std::fs::copy(folder.path().join(of), folder.path().join(name)).unwrap();
+    }
+    let page = include_str!("../../../../docs/web.md");
+    let example = page.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let rules = made(folder.path(), example).unwrap();
+    assert!(rules.verify_clients() && rules.have_users() && rules.file.rate.is_some());
+}
