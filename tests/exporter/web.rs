@@ -23,6 +23,15 @@ struct Site {
 /// The two lines without which there is no TLS.
 const TLS: &str = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n";
 
+/// PEM text as the value of a field.
+fn indented(text: &str) -> String {
+    let mut out = String::new();
+    for line in text.lines() {
+        out = out + "    " + line + "\n";
+    }
+    out
+}
+
 impl Site {
     /// One whose file says this.
     fn new(text: &str) -> Self {

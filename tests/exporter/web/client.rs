@@ -117,7 +117,7 @@ impl Client {
         }
         let request = request.body(Empty::new()).unwrap();
         let asked = async { tokio::time::timeout(PATIENCE, self.ask(address, request)).await };
-        runtime().block_on(asked).expect("an answer in time").map_err(|error| {
+        runtime().block_on(asked).unwrap().map_err(|error| {
             let mut text = error.to_string();
             let mut source = error.source();
             while let Some(error) = source {

@@ -3,7 +3,7 @@
 use rcgen::SanType;
 
 use super::certificates::self_signed;
-use super::{Authority, Client, Pair, Site, TLS};
+use super::{Authority, Client, Pair, Site, TLS, indented};
 use crate::processes::Exporter;
 
 /// What becomes of a request: its status, or the alert.
@@ -72,11 +72,7 @@ fn each_type_of_client_authentication_takes_whom_it_should() {
 #[test]
 fn a_certificate_may_vouch_for_itself_and_an_authority_may_stand_in_the_file() {
     let client = self_signed("client");
-    let text = client
-        .cert
-        .lines()
-        .map(|line| format!("    {line}\n"))
-        .collect::<String>();
+    let text = indented(&client.cert);
     let site = Site::new(&format!(
         "{TLS}  client_auth_type: RequireAndVerifyClientCert\n  client_ca: |\n{text}"
     ));

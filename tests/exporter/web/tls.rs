@@ -7,7 +7,7 @@ use hyper::Version;
 use rustls::crypto::ring::{cipher_suite, kx_group};
 use rustls::version::{TLS12, TLS13};
 
-use super::{Site, TLS};
+use super::{Site, TLS, indented};
 use crate::processes::{PATIENCE, eventually};
 
 /// What the server says to these bytes until it closes the connection.
@@ -65,7 +65,6 @@ fn whoever_speaks_the_wrong_one_of_http_and_https_is_told() {
 #[test]
 fn certificate_and_key_may_stand_in_the_file_itself() {
     let site = Site::new("");
-    let indented = |text: &str| text.lines().map(|line| format!("    {line}\n")).collect::<String>();
     let (cert, key) = (indented(&site.server.cert), indented(&site.server.key));
     site.says(&format!("tls_server_config:\n  cert: |\n{cert}  key: |\n{key}"));
     assert_eq!(site.client().get(&site.exporter(), "/ready").unwrap().status, 200);

@@ -2,10 +2,21 @@
 
 use super::*;
 
+/// Checks that each file is refused, and in these words.
+fn each_is_refused(cases: &[(&str, &str)]) {
+    let folder = folder();
+    for (text, told) in cases {
+        let text = text.replace("TLS,", &format!("{TLS},"));
+        match made(folder.path(), &text) {
+            Ok(_) => panic!("{text}: was taken"),
+            Err(reason) => assert!(reason.contains(told), "{text}: {reason}"),
+        }
+    }
+}
+
 #[test]
 fn what_the_toolkit_refuses_is_refused_with_the_field_in_it() {
-    let folder = folder();
-    for (text, told) in [
+    each_is_refused(&[
         ("junk", "expected mapping"),
         ("a: [", "line"),
         (
@@ -13,6 +24,53 @@ fn what_the_toolkit_refuses_is_refused_with_the_field_in_it() {
             "unknown field `cert_filse`",
         ),
         ("basic_auth_user: {}", "unknown field `basic_auth_user`"),
+        (
+            "http_server_config: {headers: {X-Content-Type-Options: sniff}}",
+            "headers.X-Content-Type-Options: \"sniff\" is not known; write nosniff",
+        ),
+        (
+            "http_server_config: {headers: {X-Frame-Options: foo}}",
+            "write deny or sameorigin",
+        ),
+        (
+            "http_server_config: {headers: {Content-Type: foo}}",
+            "http_server_config.headers.Content-Type: can't be set",
+        ),
+        (
+            "http_server_config: {headers: {x-frame-options: deny}}",
+            "headers.x-frame-options: can't be set",
+        ),
+        (
+            "http_server_config: {headers: {Content-Security-Policy: \"a\\nb\"}}",
+            "has characters that no header has",
+        ),
+        ("http_server_config: {http3: true}", "unknown field `http3`"),
+        (
+            "basic_auth_users: {john: doe}",
+            "basic_auth_users.john: is not a bcrypt hash",
+        ),
+        (
+            "basic_auth_users: {john: }",
+            "basic_auth_users.john: is not a bcrypt hash",
+        ),
+        (
+            "rate_limit: {interval: fast}",
+            "rate_limit.interval: \"fast\" is not a duration",
+        ),
+        (
+            "rate_limit: {interval: 5}",
+            "rate_limit.interval: \"5\" is not a duration",
+        ),
+        ("rate_limit: {interval: 1s, burst: -1}", "rate_limit.burst: -1"),
+        ("rate_limit: {rate: 1}", "unknown field `rate`"),
+    ]);
+    let folder = folder();
+    assert!(made(folder.path(), &"#".repeat(300 << 10)).is_err_and(|reason| reason.contains("larger than")));
+}
+
+#[test]
+fn certificates_and_keys_that_are_none_are_refused() {
+    each_is_refused(&[
         (
             "tls_server_config: {cert_file: '', key_file: server.key}",
             "tls_server_config.cert_file: is missing",
@@ -57,6 +115,12 @@ fn what_the_toolkit_refuses_is_refused_with_the_field_in_it() {
             "tls_server_config: {cert_file: server.crt, key_file: other.key}",
             "is not the key of the certificate",
         ),
+    ]);
+}
+
+#[test]
+fn what_tls_can_not_do_is_refused() {
+    each_is_refused(&[
         (
             "tls_server_config: {TLS, client_auth_type: x}",
             "tls_server_config.client_auth_type: \"x\" is not known",
@@ -97,53 +161,7 @@ fn what_the_toolkit_refuses_is_refused_with_the_field_in_it() {
             "tls_server_config: {TLS, cipher_suites: [TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384], max_version: TLS12}",
             "tls_server_config.cipher_suites: HTTP/2 needs",
         ),
-        (
-            "http_server_config: {headers: {X-Content-Type-Options: sniff}}",
-            "headers.X-Content-Type-Options: \"sniff\" is not known; write nosniff",
-        ),
-        (
-            "http_server_config: {headers: {X-Frame-Options: foo}}",
-            "write deny or sameorigin",
-        ),
-        (
-            "http_server_config: {headers: {Content-Type: foo}}",
-            "http_server_config.headers.Content-Type: can't be set",
-        ),
-        (
-            "http_server_config: {headers: {x-frame-options: deny}}",
-            "headers.x-frame-options: can't be set",
-        ),
-        (
-            "http_server_config: {headers: {Content-Security-Policy: \"a\\nb\"}}",
-            "has characters that no header has",
-        ),
-        ("http_server_config: {http3: true}", "unknown field `http3`"),
-        (
-            "basic_auth_users: {john: doe}",
-            "basic_auth_users.john: is not a bcrypt hash",
-        ),
-        (
-            "basic_auth_users: {john: }",
-            "basic_auth_users.john: is not a bcrypt hash",
-        ),
-        (
-            "rate_limit: {interval: fast}",
-            "rate_limit.interval: \"fast\" is not a duration",
-        ),
-        (
-            "rate_limit: {interval: 5}",
-            "rate_limit.interval: \"5\" is not a duration",
-        ),
-        ("rate_limit: {interval: 1s, burst: -1}", "rate_limit.burst: -1"),
-        ("rate_limit: {rate: 1}", "unknown field `rate`"),
-    ] {
-        let text = text.replace("TLS,", &format!("{TLS},"));
-        match made(folder.path(), &text) {
-            Ok(_) => panic!("{text}: was taken"),
-            Err(reason) => assert!(reason.contains(told), "{text}: {reason}"),
-        }
-    }
-    assert!(made(folder.path(), &"#".repeat(300 << 10)).is_err_and(|reason| reason.contains("larger than")));
+    ]);
 }
 
 #[test]
