@@ -23,6 +23,7 @@ use super::sources::fetch::Bot;
 use super::sources::health::Health;
 use super::sources::metrics::Metrics;
 use super::text::{Answer, Draft};
+use super::web_config::Web;
 use crate::catalogue::metrics as series;
 use crate::sidecar::config::{self, Config};
 use flight::Line;
@@ -41,6 +42,7 @@ pub(super) struct Exporter {
     deployments: Mutex<Deployments>,
     /// What was last wrong with each source.
     problems: Mutex<BTreeMap<&'static str, Option<String>>>,
+    web: Option<Arc<Web>>,
 }
 
 /// What follows from the configuration in force.
@@ -84,12 +86,18 @@ impl Exporter {
             setup: watch::Sender::new(Setup::default()),
             deployments: Mutex::default(),
             problems: Mutex::default(),
+            web: None,
             configuration: tokio::sync::Mutex::const_new(configuration),
         };
         if let Ok(configuration) = exporter.configuration.try_lock() {
             exporter.adopt(&configuration, true);
         }
         exporter
+    }
+
+    /// The same, of which `web` says who may ask.
+    pub fn behind(self, web: Arc<Web>) -> Self {
+        Self { web: Some(web), ..self }
     }
 
     /// Reads the configuration again if it has changed.
@@ -190,6 +198,13 @@ impl Exporter {
             &[],
             f64::from(setup.problem.is_none()),
         );
+        if let Some(successful) = self.web.as_ref().and_then(|web| web.last_reload_successful()) {
+            page.add(
+                &series::EXPORTER_WEB_CONFIG_LAST_RELOAD_SUCCESSFUL,
+                &[],
+                f64::from(successful),
+            );
+        }
         for (line, outcome) in setup.lines.iter().zip(&outcomes) {
             self.note(line, outcome.problem.as_deref());
             let labels = &[("source", line.source.name())];

@@ -10,6 +10,7 @@
 mod crowds;
 mod operation;
 mod processes;
+mod web;
 
 use std::fmt::Write;
 
