@@ -99,6 +99,7 @@ fmt: ## Format the code
 .PHONY: tools
 tools: ## Build the real components that tests and demo run, where they are missing (about ten minutes, once)
 	@tools/build
+	@tools/pushgateway/build
 
 .PHONY: crds
 crds: ## Write the custom resource definition anew from src/api
