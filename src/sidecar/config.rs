@@ -3,6 +3,7 @@
 //! The check stands here because both sides need it: a file that the exporter would refuse must never be written for it.
 
 use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
 
 use serde::{Deserialize, Serialize};
 
@@ -84,7 +85,8 @@ pub struct Pushgateway {
     /// Value of the label `job`.
     #[serde(default = "rosey_bot")]
     pub job: String,
-    /// More labels of the grouping key, beside `job` and `instance`; `instance` is the host's name unless it stands here.
+    /// More labels of the grouping key, beside `job`, `instance` and, where the bot's series have one, `environment`; `instance` is
+    /// the host's name unless it stands here.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// User of basic authentication.
@@ -121,20 +123,35 @@ pub struct Backups {
     pub pattern: String,
 }
 
+/// How long the bot may take for an answer, in seconds, where nothing else is said.
+pub const TIMEOUT_SECONDS: f64 = 2.0;
+/// Path of the bot's health document, where nothing else is said.
+pub const HEALTH_PATH: &str = "/api/health";
+/// Path of the bot's own metrics, where nothing else is said.
+pub const METRICS_PATH: &str = "/metrics";
+/// Path of the bot's plugins, where nothing else is said.
+pub const PLUGINS_PATH: &str = "/api/metrics";
+/// Which names are backups, where nothing else is said.
+pub const BACKUPS_PATTERN: &str = "backup_*";
+/// Seconds between two pushes, where nothing else is said.
+pub const PUSH_INTERVAL_SECONDS: f64 = 15.0;
+/// Value of the label `job` of what is pushed, where nothing else is said.
+pub const PUSH_JOB: &str = "rosey-bot";
+
 fn two_seconds() -> f64 {
-    2.0
+    TIMEOUT_SECONDS
 }
 
 fn fifteen_seconds() -> f64 {
-    15.0
+    PUSH_INTERVAL_SECONDS
 }
 
 fn rosey_bot() -> String {
-    "rosey-bot".into()
+    PUSH_JOB.into()
 }
 
 fn any_backup() -> String {
-    "backup_*".into()
+    BACKUPS_PATTERN.into()
 }
 
 /// The longest value of a label, in bytes.
@@ -228,9 +245,9 @@ impl Pushgateway {
         let rest = ["http://", "https://"]
             .into_iter()
             .find_map(|scheme| self.url.strip_prefix(scheme));
-        let host = rest.and_then(|rest| rest.split('/').next()).unwrap_or_default();
-        let plain = |b: u8| b.is_ascii_graphic() && !b"@?#\\\"<>".contains(&b);
-        if host.is_empty() || !self.url.bytes().all(plain) {
+        let authority = rest.and_then(|rest| rest.split('/').next()).unwrap_or_default();
+        let plain = |b: u8| b.is_ascii_graphic() && !b"@?#\\\"<>^`{|}".contains(&b);
+        if !names_a_host(authority) || !self.url.bytes().all(plain) {
             return problem(
                 "url",
                 "is not an address such as http://pushgateway:9091, without user, query or fragment",
@@ -274,6 +291,20 @@ impl Pushgateway {
         }
         None
     }
+}
+
+/// Whether this is a name or an address, with or without a port.
+fn names_a_host(authority: &str) -> bool {
+    let colon = authority.rfind(':').filter(|at| !authority[*at..].contains(']'));
+    let (host, port) = colon.map_or((authority, None), |at| (&authority[..at], Some(&authority[at + 1..])));
+    let address = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let letter = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+    let is_host = match address {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(letter),
+    };
+    let is_port = |port: &str| port.bytes().all(|b| b.is_ascii_digit()) && port.parse().is_ok_and(|port: u16| port > 0);
+    is_host && port.is_none_or(is_port)
 }
 
 fn problem_of_folder(path: &str) -> Option<&'static str> {
