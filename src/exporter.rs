@@ -4,13 +4,14 @@
 //! options ─► configuration (flags, or a file that is read again when it changes)
 //!                 │
 //!                 ▼
-//! server ──► scrape ─► sources/* at once, each within the scrape's own deadline ─► page ─► text
+//! server, push ──► scrape ─► sources/* at once, each within the scrape's own deadline ─► page ─► text
 //! ```
 
 mod bounds;
 mod configuration;
 mod options;
 mod page;
+mod push;
 mod scrape;
 mod server;
 mod sources;
@@ -20,11 +21,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use options::Options;
 
-/// Runs the exporter until its future is dropped. Nothing that is wrong outside of it makes it end: it keeps trying, and says what
+/// Runs the exporter until `end`, and then at most two seconds more, in which it takes back what it pushed. Nothing that is wrong outside of it makes it end: it keeps trying, and says what
 /// is wrong in its log, at `/health`, and in `rosey_exporter_*`.
-pub async fn run(options: Options) {
+pub async fn run(options: Options, end: impl Future<Output = ()>) {
     let start = options.resolve(|name| std::env::var(name).ok());
-    let exporter = Arc::new(scrape::Exporter::new(start.configuration, start.bot, start.rootfs));
+    let exporter = Arc::new(scrape::Exporter::new(
+        start.configuration,
+        start.bot,
+        start.rootfs.clone(),
+    ));
+    let push = push::run(exporter.clone(), start.rootfs, end);
     exporter.refresh().await;
     let watch = async {
         loop {
@@ -32,7 +38,11 @@ pub async fn run(options: Options) {
             exporter.refresh().await;
         }
     };
-    tokio::join!(watch, server::serve(exporter.clone(), start.listen, start.port));
+    let serve = server::serve(exporter.clone(), start.listen, start.port);
+    tokio::select! {
+        ((), ()) = async { tokio::join!(watch, serve) } => {}
+        () = push => {}
+    }
 }
 
 /// The lock's content; a thread that panicked inside leaves whole values behind here.

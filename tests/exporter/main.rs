@@ -10,6 +10,7 @@
 mod crowds;
 mod operation;
 mod processes;
+mod push;
 
 use std::fmt::Write;
 
