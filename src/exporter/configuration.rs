@@ -142,7 +142,26 @@ fn parse(bytes: &[u8]) -> Result<Config, Refusal> {
     if bytes.len() as u64 > LARGEST {
         return Err(Refusal::Yaml(format!("is larger than {LARGEST} bytes")));
     }
-    let config: Config = serde_saphyr::from_slice(bytes).map_err(|error| Refusal::Yaml(error.to_string()))?;
+    // One line, as the log and `/health` want it, and the field, which the parser knows only by its place in the file.
+    let options = serde_saphyr::options! { with_snippet: false };
+    let mut field = String::new();
+    let config: Config = serde_saphyr::with_deserializer_from_slice_with_options(bytes, options, |deserializer| {
+        serde_path_to_error::deserialize(deserializer).map_err(|error| {
+            field = error.path().to_string();
+            error.into_inner()
+        })
+    })
+    .map_err(|error| {
+        let reason = error.without_snippet().to_string();
+        // A question mark stands for what has no name.
+        match field.trim_end_matches(['.', '?']) {
+            "" => Refusal::Yaml(reason),
+            field => Refusal::Field {
+                field: field.to_owned(),
+                reason,
+            },
+        }
+    })?;
     judge(&config)?;
     Ok(config)
 }
@@ -218,8 +237,28 @@ mod tests {
         ] {
             assert!(refusal(text).starts_with(field), "{text}: {}", refusal(text));
         }
-        for text in ["port: many", "prot: 1", "[", "disk: {}"] {
-            assert!(parse(text.as_bytes()).is_err(), "{text}");
+        for (text, start) in [
+            ("port: many", "port: "),
+            ("health: {port: 99999, path: /x}", "health.port: "),
+            (
+                "disk: [{label: a, path: /}, {label: b}]",
+                "disk[1]: missing field `path`",
+            ),
+            ("disk: {}", "disk: "),
+            (
+                "health: {port: 1, path: /x, timeout: 2}",
+                "health.timeout: unknown field `timeout`, expected one of ",
+            ),
+            ("prot: 1", "prot: unknown field `prot`, expected one of environment, "),
+            ("port: 1\nport: 2", "duplicate mapping key: port"),
+            ("[", "unclosed bracket"),
+            ("- 1", ""),
+        ] {
+            let said = refusal(text);
+            assert!(said.starts_with(start) && !said.contains('\n'), "{text}: {said}");
+        }
+        for nothing in ["", "# nothing yet\n", "---\n", "{}"] {
+            assert_eq!(parse(nothing.as_bytes()).unwrap(), Config::default(), "{nothing}");
         }
         assert!(parse(&vec![b'#'; 300 << 10]).is_err());
     }

@@ -11,6 +11,7 @@ mod crowds;
 mod operation;
 mod processes;
 mod push;
+mod reload;
 
 use std::fmt::Write;
 
