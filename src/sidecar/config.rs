@@ -13,9 +13,11 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Config {
     /// Value of the label `environment` on the bot's series; left out in a cluster, where the scrape adds it.
+    #[cfg_attr(feature = "kubernetes", schemars(length(min = 1, max = 256)))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<String>,
-    /// Port to serve on; default [`super::DEFAULT_PORT`].
+    /// Port to serve on; default 9100.
+    #[cfg_attr(feature = "kubernetes", schemars(range(min = 1)))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
     /// The bot's health document.
@@ -42,6 +44,7 @@ pub struct Config {
     pub deployments: bool,
     /// Absolute path of a folder that outlives the exporter's process. There it keeps how far it has read the log, what it counted
     /// in it, and the deployments; without it, counting begins anew with each start.
+    #[cfg_attr(feature = "kubernetes", schemars(regex(pattern = "^/")))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
     /// A Pushgateway that gets the series as well, for a bot that no Prometheus can scrape.
@@ -55,10 +58,16 @@ pub struct Config {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Endpoint {
     /// TCP port on the bot's host.
+    #[cfg_attr(feature = "kubernetes", schemars(range(min = 1)))]
     pub port: u16,
     /// Path, with a leading slash.
+    #[cfg_attr(
+        feature = "kubernetes",
+        schemars(regex(pattern = r"^/[A-Za-z0-9\-._~!$&'()*+,;=:@%/?]*$"))
+    )]
     pub path: String,
     /// How long an answer may take, in seconds; the scrape's own deadline ends it earlier.
+    #[cfg_attr(feature = "kubernetes", schemars(range(min = 0.001, max = 60.0)))]
     #[serde(default = "two_seconds")]
     pub timeout_seconds: f64,
 }
@@ -69,6 +78,7 @@ pub struct Endpoint {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Logs {
     /// Absolute path of the file that the bot writes; those that it was rotated to stand beside it.
+    #[cfg_attr(feature = "kubernetes", schemars(regex(pattern = "^/.*[^/]$")))]
     pub path: String,
 }
 
@@ -78,11 +88,14 @@ pub struct Logs {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Pushgateway {
     /// Address of the Pushgateway, without user, query or fragment. Example: `http://pushgateway:9091`.
+    #[cfg_attr(feature = "kubernetes", schemars(regex(pattern = "^https?://[^/]")))]
     pub url: String,
     /// Seconds between two pushes.
+    #[cfg_attr(feature = "kubernetes", schemars(range(min = 1.0, max = 240.0)))]
     #[serde(default = "fifteen_seconds")]
     pub interval_seconds: f64,
     /// Value of the label `job`.
+    #[cfg_attr(feature = "kubernetes", schemars(length(min = 1, max = 256)))]
     #[serde(default = "rosey_bot")]
     pub job: String,
     /// More labels of the grouping key, beside `job`, `instance` and, where the bot's series have one, `environment`; `instance` is
@@ -93,9 +106,11 @@ pub struct Pushgateway {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
     /// Absolute path of the file with the password; read anew for each push.
+    #[cfg_attr(feature = "kubernetes", schemars(regex(pattern = "^/")))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_file: Option<String>,
     /// Absolute path of a file with the certificates (PEM) that an https address is believed by; default: those of the system.
+    #[cfg_attr(feature = "kubernetes", schemars(regex(pattern = "^/")))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<String>,
 }
@@ -106,8 +121,10 @@ pub struct Pushgateway {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Disk {
     /// Value of the label `path`, for example `data:/`.
+    #[cfg_attr(feature = "kubernetes", schemars(length(min = 1, max = 256)))]
     pub label: String,
     /// Absolute path of a folder on the file system.
+    #[cfg_attr(feature = "kubernetes", schemars(regex(pattern = "^/")))]
     pub path: String,
 }
 
@@ -117,8 +134,10 @@ pub struct Disk {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Backups {
     /// Absolute path of the folder; one that does not exist holds no backup, unless the whole volume is missing.
+    #[cfg_attr(feature = "kubernetes", schemars(regex(pattern = "^/")))]
     pub path: String,
     /// Which names in it are backups: `*` stands for any characters, `?` for one.
+    #[cfg_attr(feature = "kubernetes", schemars(length(min = 1, max = 256)))]
     #[serde(default = "any_backup")]
     pub pattern: String,
 }
