@@ -134,12 +134,15 @@ fmt: ## Format the code
 .PHONY: tools
 tools: ## Build the real components that tests and demo run, where they are missing (about ten minutes, once)
 	@tools/build
+	@tools/pushgateway/build
 
 .PHONY: crds
-crds: ## Write the custom resource definition anew from src/api
+crds: ## Write the custom resource definition and the schema of the exporter's configuration anew from their types
 	@mkdir -p crds
 	cargo run --quiet --bin kubectl-rosey -- crd >crds/roseymonitors.rosey.dev.yaml.new
 	mv crds/roseymonitors.rosey.dev.yaml.new crds/roseymonitors.rosey.dev.yaml
+	cargo run --quiet --bin kubectl-rosey -- schema >docs/exporter.schema.json.new
+	mv docs/exporter.schema.json.new docs/exporter.schema.json
 
 .PHONY: monitoring
 monitoring: ## Write the types of prometheus-operator anew; needed when its version changes

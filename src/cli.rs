@@ -10,6 +10,7 @@ mod crd;
 mod manifest;
 mod record;
 mod render;
+mod schema;
 mod send_alert;
 mod validate;
 
@@ -36,6 +37,7 @@ enum Command {
     Render(render::Render),
     Validate(validate::Validate),
     Crd(crd::Crd),
+    Schema(schema::Schema),
     Record(record::Record),
     SendAlert(send_alert::SendAlert),
     /// Print the version of this command and of the resource that it knows.
@@ -84,6 +86,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Render(render) => render.run(),
         Command::Validate(validate) => validate.run(),
         Command::Crd(crd) => crd.run(),
+        Command::Schema(schema) => schema.run(),
         Command::Record(record) => record.run().await,
         Command::SendAlert(alert) => alert.run().await,
         Command::Version => print(&format!(

@@ -4,7 +4,7 @@
 //! options ─► configuration (flags, or a file that is read again when it changes)
 //!                 │
 //!                 ▼
-//! server ──► scrape ─► sources/* at once, each within the scrape's own deadline ─► page ─► text
+//! server, push ──► scrape ─► sources/* at once, each within the scrape's own deadline ─► page ─► text
 //! ```
 
 mod bounds;
@@ -13,6 +13,7 @@ mod configuration;
 pub mod fuzzing;
 mod options;
 mod page;
+mod push;
 mod scrape;
 mod server;
 mod sources;
@@ -23,13 +24,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use options::Options;
 
-/// Runs the exporter until its future is dropped. Nothing that is wrong outside of it makes it end: it keeps trying, and says what
+/// Runs the exporter until `end`, and then at most two seconds more, in which it takes back what it pushed. Nothing that is wrong outside of it makes it end: it keeps trying, and says what
 /// is wrong in its log, at `/health`, and in `rosey_exporter_*`.
-pub async fn run(options: Options) {
+pub async fn run(options: Options, end: impl Future<Output = ()>) {
     let start = options.resolve(|name| std::env::var(name).ok());
     let web = Arc::new(web_config::Web::new(start.web_config_file, start.rootfs.clone()));
-    let exporter = scrape::Exporter::new(start.configuration, start.bot, start.rootfs).behind(web.clone());
+    let exporter = scrape::Exporter::new(start.configuration, start.bot, start.rootfs.clone()).behind(web.clone());
     let exporter = Arc::new(exporter);
+    let push = push::run(exporter.clone(), start.rootfs, end);
     exporter.refresh().await;
     web.refresh().await;
     let watch = async {
@@ -40,7 +42,10 @@ pub async fn run(options: Options) {
         }
     };
     let serve = server::serve(exporter.clone(), web.clone(), start.listen, start.port);
-    tokio::join!(watch, serve);
+    tokio::select! {
+        ((), ()) = async { tokio::join!(watch, serve) } => {}
+        () = push => {}
+    }
 }
 
 /// The lock's content; a thread that panicked inside leaves whole values behind here.

@@ -130,6 +130,8 @@ fn every_file_that_the_documents_link_to_is_there() {
         root.join("CONTRIBUTING.md"),
         root.join("SECURITY.md"),
         root.join("CHANGELOG.md"),
+        root.join("docs/exporter.md"),
+        root.join("docs/plain-host.md"),
     ];
     for folder in ["docs/decisions", "docs/runbooks"] {
         documents.extend(
@@ -165,7 +167,13 @@ fn every_path_that_the_documents_name_is_there() {
         .collect();
     rooms.retain(|name| !name.starts_with('.') && root.join(name).is_dir() && name != "target");
     let mut named = 0;
-    for document in ["README.md", "CONTRIBUTING.md", "tests/lab/README.md"] {
+    for document in [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/exporter.md",
+        "docs/plain-host.md",
+        "tests/lab/README.md",
+    ] {
         for word in read(document).split(|c: char| c.is_whitespace() || "`\"'()[],;:|<>{}".contains(c)) {
             let path = word.trim_end_matches(['.', '/']);
             // A pattern, such as monitors/*.yaml, names no file of ours.

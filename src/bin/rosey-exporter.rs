@@ -1,13 +1,19 @@
 //! Watches a chat bot for Prometheus, from beside it.
 
+use std::io::Write;
+use std::process::ExitCode;
+
 use clap::Parser;
 use rosey_monitor::exporter::{self, Options};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     let options = Options::parse();
+    if let Some(verdict) = options.checked() {
+        return Ok(tell(verdict));
+    }
     let filter = EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())
         .from_env_lossy();
@@ -22,14 +28,30 @@ fn main() -> anyhow::Result<()> {
         .build()?;
     runtime.block_on(async {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        tokio::select! {
-            () = exporter::run(options) => {}
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        let end = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        exporter::run(options, end).await;
         Ok::<_, anyhow::Error>(())
     })?;
     // Without waiting for a file system that hangs.
     runtime.shutdown_background();
-    Ok(())
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where nobody reads what is said, the exit code says it.
+fn tell(verdict: Result<String, String>) -> ExitCode {
+    match verdict {
+        Ok(praise) => {
+            let _ = writeln!(std::io::stdout(), "{praise}");
+            ExitCode::SUCCESS
+        }
+        Err(problem) => {
+            let _ = writeln!(std::io::stderr(), "{problem}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::catalogue::metrics;
 use crate::sidecar::config::Config;
 
 /// How often the file is looked at, apart from every scrape.
@@ -39,7 +40,7 @@ enum Refusal {
 impl Configuration {
     /// One that stays as it is.
     pub fn fixed(config: Config) -> Self {
-        let problem = config.check().err().map(|(field, reason)| format!("{field}: {reason}"));
+        let problem = judge(&config).err().map(|refusal| refusal.to_string());
         if let Some(problem) = &problem {
             tracing::warn!(problem, "the flags describe nothing that could be read");
         }
@@ -141,12 +142,55 @@ fn parse(bytes: &[u8]) -> Result<Config, Refusal> {
     if bytes.len() as u64 > LARGEST {
         return Err(Refusal::Yaml(format!("is larger than {LARGEST} bytes")));
     }
-    let config: Config = serde_saphyr::from_slice(bytes).map_err(|error| Refusal::Yaml(error.to_string()))?;
+    // One line, as the log and `/health` want it, and the field, which the parser knows only by its place in the file.
+    let options = serde_saphyr::options! { with_snippet: false };
+    let mut field = String::new();
+    let config: Config = serde_saphyr::with_deserializer_from_slice_with_options(bytes, options, |deserializer| {
+        serde_path_to_error::deserialize(deserializer).map_err(|error| {
+            field = error.path().to_string();
+            error.into_inner()
+        })
+    })
+    .map_err(|error| {
+        let reason = error.without_snippet().to_string();
+        // A question mark stands for what has no name.
+        match field.trim_end_matches(['.', '?']) {
+            "" => Refusal::Yaml(reason),
+            field => Refusal::Field {
+                field: field.to_owned(),
+                reason,
+            },
+        }
+    })?;
+    judge(&config)?;
+    Ok(config)
+}
+
+fn judge(config: &Config) -> Result<(), Refusal> {
     config.check().map_err(|(field, reason)| Refusal::Field {
         field,
         reason: reason.into(),
     })?;
-    Ok(config)
+    // The gateway writes the labels of a group over those of its series: with one of ours, many series would become one.
+    let ours = |label: &str| label == "le" || metrics::ALL.iter().any(|metric| metric.labels.contains(&label));
+    let mut labels = config.pushgateway.iter().flat_map(|gateway| gateway.labels.keys());
+    match labels.find(|label| ours(label)) {
+        Some(label) => Err(Refusal::Field {
+            field: format!("pushgateway.labels.{label}"),
+            reason: "is a label of the exporter's own series; write another name".into(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Whether the exporter would take this file.
+///
+/// # Errors
+/// The file, the field, and what is wrong with it.
+pub(super) fn check(path: &Path) -> Result<(), String> {
+    let about = |reason: String| format!("{}: {reason}", path.display());
+    let bytes = read(path).map_err(|error| about(error.to_string()))?;
+    parse(&bytes).map(drop).map_err(|refusal| about(refusal.to_string()))
 }
 
 #[cfg(test)]
@@ -175,11 +219,46 @@ mod tests {
             ("disk: [{label: a, path: /}, {label: a, path: /}]", "disk[1].label: "),
             ("backups: {path: b}", "backups.path: "),
             ("backups: {path: /b, pattern: \"\"}", "backups.pattern: "),
+            ("pushgateway: {url: 'http://[::1]x:9091'}", "pushgateway.url: "),
+            ("pushgateway: {url: 'http://h:99999'}", "pushgateway.url: "),
+            ("pushgateway: {url: 'http://u:p@h'}", "pushgateway.url: "),
+            (
+                "pushgateway: {url: 'http://h', labels: {le: x}}",
+                "pushgateway.labels.le: ",
+            ),
+            (
+                "pushgateway: {url: 'http://h', labels: {path: x}}",
+                "pushgateway.labels.path: ",
+            ),
+            (
+                "pushgateway: {url: 'http://h', username: u}",
+                "pushgateway.passwordFile: ",
+            ),
         ] {
             assert!(refusal(text).starts_with(field), "{text}: {}", refusal(text));
         }
-        for text in ["port: many", "prot: 1", "[", "disk: {}"] {
-            assert!(parse(text.as_bytes()).is_err(), "{text}");
+        for (text, start) in [
+            ("port: many", "port: "),
+            ("health: {port: 99999, path: /x}", "health.port: "),
+            (
+                "disk: [{label: a, path: /}, {label: b}]",
+                "disk[1]: missing field `path`",
+            ),
+            ("disk: {}", "disk: "),
+            (
+                "health: {port: 1, path: /x, timeout: 2}",
+                "health.timeout: unknown field `timeout`, expected one of ",
+            ),
+            ("prot: 1", "prot: unknown field `prot`, expected one of environment, "),
+            ("port: 1\nport: 2", "duplicate mapping key: port"),
+            ("[", "unclosed bracket"),
+            ("- 1", ""),
+        ] {
+            let said = refusal(text);
+            assert!(said.starts_with(start) && !said.contains('\n'), "{text}: {said}");
+        }
+        for nothing in ["", "# nothing yet\n", "---\n", "{}"] {
+            assert_eq!(parse(nothing.as_bytes()).unwrap(), Config::default(), "{nothing}");
         }
         assert!(parse(&vec![b'#'; 300 << 10]).is_err());
     }

@@ -1,14 +1,18 @@
 //! Flags and environment variables.
 
+mod push;
+
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::configuration::Configuration;
+use super::configuration::{self, Configuration};
 use super::sources::below;
 use super::sources::fetch::Bot;
-use crate::sidecar::config::{Backups, Config, Disk, Endpoint};
+use crate::sidecar::config::{
+    BACKUPS_PATTERN, Backups, Config, Disk, Endpoint, HEALTH_PATH, Logs, METRICS_PATH, PLUGINS_PATH, TIMEOUT_SECONDS,
+};
 use crate::sidecar::{DEFAULT_PORT, ENV_BOT_HOST, ENV_LISTEN, ENV_ROOTFS};
 
 const EXAMPLES: &str = "\
@@ -22,11 +26,21 @@ Examples:
   # The same with the bot's own metrics, its disk and its backups
   ENVIRONMENT=prod rosey-exporter --metrics-port 8000 --disk root=/ --backups /opt/rosey-bot/backups/prod
 
+  # Also its plugins and its log, and counters that outlive a restart
+  ENVIRONMENT=prod rosey-exporter --plugins-port 8080 --log /var/log/rosey/rosey.log --state /var/lib/rosey-exporter
+
+  # Push to a Pushgateway as well
+  ENVIRONMENT=prod PUSHGATEWAY_URL=http://pushgateway:9091 rosey-exporter --push-label team=chat
+
+  # Look whether a file can be used, before it is
+  rosey-exporter --check exporter.yaml
+
   # Tell it of a deployment
   curl -d environment=prod -d status=success -d duration=42 http://localhost:9100/record_deployment
 
 Environment variables (a flag goes first; a value that can't be read is reported and ignored):
   METRICS_PORT     as --port
+  PUSHGATEWAY_URL  as --push-url; http unless it says https
   ENVIRONMENT      as --environment
   ROSEY_LISTEN     as --listen
   ROSEY_BOT_HOST   as --bot-host
@@ -41,6 +55,9 @@ pub struct Options {
     /// Configuration file; the flags from --environment on describe a bot on a plain host and are not used with it
     #[arg(long, value_name = "FILE")]
     config: Option<String>,
+    /// Say whether this configuration file can be used, and if not which field is wrong; serve nothing (exit code 0 or 1)
+    #[arg(long, value_name = "FILE", exclusive = true)]
+    check: Option<PathBuf>,
     /// Port to serve on; default: that of the configuration file, or 9100; 0: any that is free, and the log says which
     #[arg(long)]
     port: Option<u16>,
@@ -64,17 +81,26 @@ pub struct Options {
     #[arg(long, value_name = "PORT", conflicts_with = "config")]
     health_port: Option<u16>,
     /// Path of the bot's health document
-    #[arg(long, value_name = "PATH", default_value = "/api/health", conflicts_with = "config")]
+    #[arg(long, value_name = "PATH", default_value = HEALTH_PATH, conflicts_with = "config")]
     health_path: String,
     /// Port of the bot's own metrics; without it they are not read
     #[arg(long, value_name = "PORT", conflicts_with = "config")]
     metrics_port: Option<u16>,
     /// Path of the bot's own metrics
-    #[arg(long, value_name = "PATH", default_value = "/metrics", conflicts_with = "config")]
+    #[arg(long, value_name = "PATH", default_value = METRICS_PATH, conflicts_with = "config")]
     metrics_path: String,
+    /// Port of the bot's plugins, as a JSON document; without it they are not read
+    #[arg(long, value_name = "PORT", conflicts_with = "config")]
+    plugins_port: Option<u16>,
+    /// Path of the bot's plugins
+    #[arg(long, value_name = "PATH", default_value = PLUGINS_PATH, conflicts_with = "config")]
+    plugins_path: String,
     /// Seconds that the bot may take for an answer
-    #[arg(long, value_name = "SECONDS", default_value_t = 2.0, conflicts_with = "config")]
+    #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT_SECONDS, conflicts_with = "config")]
     timeout: f64,
+    /// The bot's log, JSON documents in lines; followed as it grows
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
+    log: Option<String>,
     /// Folder whose file system is reported, with its label; may be repeated
     #[arg(long, value_name = "LABEL=FOLDER", value_parser = disk, conflicts_with = "config")]
     disk: Vec<Disk>,
@@ -82,8 +108,13 @@ pub struct Options {
     #[arg(long, value_name = "FOLDER", conflicts_with = "config")]
     backups: Option<String>,
     /// Which names in it are backups: * stands for any characters, ? for one
-    #[arg(long, value_name = "PATTERN", default_value = "backup_*", conflicts_with = "config")]
+    #[arg(long, value_name = "PATTERN", default_value = BACKUPS_PATTERN, conflicts_with = "config")]
     backups_pattern: String,
+    /// Folder that outlives the exporter: counts of deployments and of the log go on after a restart
+    #[arg(long, value_name = "FOLDER", conflicts_with = "config")]
+    state: Option<String>,
+    #[command(flatten)]
+    push: push::PushFlags,
 }
 
 /// What the exporter starts with.
@@ -108,6 +139,14 @@ fn disk(text: &str) -> Result<Disk, String> {
 }
 
 impl Options {
+    /// What `--check` comes to, where it is given: what there is to say, and whether the file can be used.
+    #[must_use]
+    pub fn checked(&self) -> Option<Result<String, String>> {
+        let path = self.check.as_deref()?;
+        let verdict = configuration::check(path);
+        Some(verdict.map(|()| format!("{} can be used", path.display())))
+    }
+
     /// Puts flags and environment variables together. Kubernetes gives pods variables for each Service, and one named `metrics`
     /// makes `METRICS_PORT=tcp://10.0.0.1:80`: so a variable that can't be read must not stop anything.
     pub(super) fn resolve(self, variable: impl Fn(&str) -> Option<String>) -> Start {
@@ -156,13 +195,16 @@ impl Options {
                 port: Some(DEFAULT_PORT),
                 health: Some(endpoint(self.health_port.unwrap_or(health_port), self.health_path)),
                 metrics: self.metrics_port.map(|port| endpoint(port, self.metrics_path)),
+                plugins: self.plugins_port.map(|port| endpoint(port, self.plugins_path)),
+                logs: self.log.map(|path| Logs { path }),
                 disk: self.disk,
                 backups: self.backups.map(|path| Backups {
                     path,
                     pattern: self.backups_pattern,
                 }),
                 deployments: true,
-                ..Config::default()
+                state: self.state,
+                pushgateway: self.push.gateway(given("PUSHGATEWAY_URL")),
             })
         };
         Start {
@@ -273,6 +315,62 @@ mod tests {
             (rich.port, rich.listen),
             (Some(9200), Some("127.0.0.9".parse().unwrap()))
         );
+    }
+
+    #[test]
+    fn all_that_a_file_says_can_be_said_in_flags() {
+        let file = "
+            environment: prod
+            port: 9100
+            health: {port: 1, path: /h, timeoutSeconds: 3}
+            metrics: {port: 2, path: /m, timeoutSeconds: 3}
+            plugins: {port: 3, path: /p, timeoutSeconds: 3}
+            logs: {path: /log}
+            disk: [{label: root, path: /}]
+            backups: {path: /b, pattern: '*.gz'}
+            deployments: true
+            state: /state
+            pushgateway:
+              {url: 'https://g', intervalSeconds: 5, job: j, labels: {a: b, c: 'd=e'}, username: u, passwordFile: /f, caFile: /ca}
+        ";
+        let flags = "--environment=prod --health-port=1 --health-path=/h --metrics-port=2 --metrics-path=/m --plugins-port=3 \
+            --plugins-path=/p --timeout=3 --log=/log --disk=root=/ --backups=/b --backups-pattern=*.gz --state=/state \
+            --push-url=https://g --push-interval=5 --push-job=j --push-label=a=b --push-label=c=d=e --push-username=u \
+            --push-password-file=/f --push-ca-file=/ca";
+        let flags: Vec<_> = flags.split_whitespace().collect();
+        let file: Config = serde_saphyr::from_str(file).unwrap();
+        let whole = serde_json::to_value(&file).unwrap();
+        assert_eq!(whole.as_object().unwrap().len(), 11, "a new field has no flag: {whole}");
+        assert_eq!(*fixed(&start(&flags, &[])), file);
+        for flag in flags {
+            let both = ["rosey-exporter", "--config=/x", flag];
+            let mut both = both.to_vec();
+            // These two come together.
+            both.extend(flag.contains("username").then_some("--push-password-file=/f"));
+            both.extend(flag.contains("password-file").then_some("--push-username=u"));
+            assert!(Options::try_parse_from(both).is_err(), "{flag} goes with --config");
+        }
+    }
+
+    #[test]
+    fn an_address_in_a_variable_is_taken_as_the_seeds_wrote_it_or_ignored() {
+        let url = |value: &str, flags: &[&str]| {
+            let start = start(flags, &[("PUSHGATEWAY_URL", value)]);
+            fixed(&start).pushgateway.as_ref().map(|gateway| gateway.url.clone())
+        };
+        assert_eq!(url("localhost:9091", &[]).as_deref(), Some("http://localhost:9091"));
+        assert_eq!(url("https://g/push", &[]).as_deref(), Some("https://g/push"));
+        assert_eq!(url("a", &["--push-url", "http://b"]).as_deref(), Some("http://b"));
+        for bad in [
+            "",
+            "tcp://10.0.0.1:9091",
+            "http://user:secret@host",
+            "http://",
+            "http://host:port",
+            "http://h:0",
+        ] {
+            assert_eq!(url(bad, &[]), None, "{bad}");
+        }
     }
 
     #[test]

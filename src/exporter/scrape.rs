@@ -4,7 +4,7 @@ mod flight;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use futures::future::join_all;
@@ -15,6 +15,7 @@ use super::bounds::Dropped;
 use super::configuration::Configuration;
 use super::locked;
 use super::page::Page;
+use super::push;
 use super::sources::Source;
 use super::sources::backups::Backups;
 use super::sources::deployments::{self, Deployments};
@@ -43,6 +44,16 @@ pub(super) struct Exporter {
     /// What was last wrong with each source.
     problems: Mutex<BTreeMap<&'static str, Option<String>>>,
     web: Option<Arc<Web>>,
+    pushes: Mutex<push::Tally>,
+}
+
+/// Whom an answer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reader {
+    /// Whoever scrapes.
+    Scraper,
+    /// A Pushgateway, with or without what the bot itself calls metrics.
+    Gateway { bot: bool },
 }
 
 /// What follows from the configuration in force.
@@ -87,6 +98,7 @@ impl Exporter {
             deployments: Mutex::default(),
             problems: Mutex::default(),
             web: None,
+            pushes: Mutex::default(),
             configuration: tokio::sync::Mutex::const_new(configuration),
         };
         if let Ok(configuration) = exporter.configuration.try_lock() {
@@ -180,8 +192,33 @@ impl Exporter {
         locked(&self.problems).clone()
     }
 
+    /// What is wrong with the pushes, where there are any.
+    pub fn pushing(&self) -> Option<Result<(), String>> {
+        let setup = self.setup.borrow();
+        let pushes = setup.config.as_ref().is_some_and(|config| config.pushgateway.is_some());
+        pushes.then(|| {
+            self.pushes()
+                .problem()
+                .map_or(Ok(()), |problem| Err(problem.to_owned()))
+        })
+    }
+
+    /// What became of the pushes.
+    pub fn pushes(&self) -> MutexGuard<'_, push::Tally> {
+        locked(&self.pushes)
+    }
+
     /// What one scrape is answered, within `limit`.
     pub async fn scrape(&self, limit: Option<Duration>) -> Answer {
+        self.answer(limit, Reader::Scraper).await
+    }
+
+    /// What is pushed; `bot` says whether what the bot itself calls metrics is in it.
+    pub async fn pushed(&self, limit: Duration, bot: bool) -> Answer {
+        self.answer(Some(limit), Reader::Gateway { bot }).await
+    }
+
+    async fn answer(&self, limit: Option<Duration>, reader: Reader) -> Answer {
         let deadline = Instant::now() + budget(limit);
         self.refresh().await;
         let setup = self.setup.borrow().clone();
@@ -226,6 +263,9 @@ impl Exporter {
         }
         let config = setup.config.as_deref();
         let environment = config.and_then(|config| config.environment.as_deref());
+        if config.is_some_and(|config| config.pushgateway.is_some()) {
+            self.pushes().print(&mut page, reader != Reader::Scraper);
+        }
         let text = |page: &Page| {
             let mut draft = Draft::default();
             page.print(&mut draft, environment);
@@ -234,8 +274,10 @@ impl Exporter {
         let mut answer = Answer::default();
         answer.push(text(&page));
         // One after the other and not merged: no two sources have a family in common, and the bot's page may be large.
-        for outcome in &outcomes {
-            answer.push(outcome.text.clone());
+        for (line, outcome) in setup.lines.iter().zip(&outcomes) {
+            if reader != (Reader::Gateway { bot: false }) || !matches!(line.part, Part::Metrics { .. }) {
+                answer.push(outcome.text.clone());
+            }
         }
         if config.is_some_and(|config| config.deployments) {
             answer.push(text(&locked(&self.deployments).page()));

@@ -3,6 +3,7 @@
 //! The check stands here because both sides need it: a file that the exporter would refuse must never be written for it.
 
 use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,9 +13,11 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Config {
     /// Value of the label `environment` on the bot's series; left out in a cluster, where the scrape adds it.
+    #[cfg_attr(feature = "kubernetes", schemars(length(min = 1, max = 256)))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<String>,
-    /// Port to serve on; default [`super::DEFAULT_PORT`].
+    /// Port to serve on; default 9100.
+    #[cfg_attr(feature = "kubernetes", schemars(range(min = 1)))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
     /// The bot's health document.
@@ -41,6 +44,7 @@ pub struct Config {
     pub deployments: bool,
     /// Absolute path of a folder that outlives the exporter's process. There it keeps how far it has read the log, what it counted
     /// in it, and the deployments; without it, counting begins anew with each start.
+    #[cfg_attr(feature = "kubernetes", schemars(regex(pattern = "^/")))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
     /// A Pushgateway that gets the series as well, for a bot that no Prometheus can scrape.
@@ -54,10 +58,16 @@ pub struct Config {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Endpoint {
     /// TCP port on the bot's host.
+    #[cfg_attr(feature = "kubernetes", schemars(range(min = 1)))]
     pub port: u16,
     /// Path, with a leading slash.
+    #[cfg_attr(
+        feature = "kubernetes",
+        schemars(regex(pattern = r"^/[A-Za-z0-9\-._~!$&'()*+,;=:@%/?]*$"))
+    )]
     pub path: String,
     /// How long an answer may take, in seconds; the scrape's own deadline ends it earlier.
+    #[cfg_attr(feature = "kubernetes", schemars(range(min = 0.001, max = 60.0)))]
     #[serde(default = "two_seconds")]
     pub timeout_seconds: f64,
 }
@@ -68,6 +78,7 @@ pub struct Endpoint {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Logs {
     /// Absolute path of the file that the bot writes; those that it was rotated to stand beside it.
+    #[cfg_attr(feature = "kubernetes", schemars(regex(pattern = "^/.*[^/]$")))]
     pub path: String,
 }
 
@@ -77,23 +88,29 @@ pub struct Logs {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Pushgateway {
     /// Address of the Pushgateway, without user, query or fragment. Example: `http://pushgateway:9091`.
+    #[cfg_attr(feature = "kubernetes", schemars(regex(pattern = "^https?://[^/]")))]
     pub url: String,
     /// Seconds between two pushes.
+    #[cfg_attr(feature = "kubernetes", schemars(range(min = 1.0, max = 240.0)))]
     #[serde(default = "fifteen_seconds")]
     pub interval_seconds: f64,
     /// Value of the label `job`.
+    #[cfg_attr(feature = "kubernetes", schemars(length(min = 1, max = 256)))]
     #[serde(default = "rosey_bot")]
     pub job: String,
-    /// More labels of the grouping key, beside `job` and `instance`; `instance` is the host's name unless it stands here.
+    /// More labels of the grouping key, beside `job`, `instance` and, where the bot's series have one, `environment`; `instance` is
+    /// the host's name unless it stands here.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// User of basic authentication.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
     /// Absolute path of the file with the password; read anew for each push.
+    #[cfg_attr(feature = "kubernetes", schemars(regex(pattern = "^/")))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_file: Option<String>,
     /// Absolute path of a file with the certificates (PEM) that an https address is believed by; default: those of the system.
+    #[cfg_attr(feature = "kubernetes", schemars(regex(pattern = "^/")))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<String>,
 }
@@ -104,8 +121,10 @@ pub struct Pushgateway {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Disk {
     /// Value of the label `path`, for example `data:/`.
+    #[cfg_attr(feature = "kubernetes", schemars(length(min = 1, max = 256)))]
     pub label: String,
     /// Absolute path of a folder on the file system.
+    #[cfg_attr(feature = "kubernetes", schemars(regex(pattern = "^/")))]
     pub path: String,
 }
 
@@ -115,26 +134,43 @@ pub struct Disk {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Backups {
     /// Absolute path of the folder; one that does not exist holds no backup, unless the whole volume is missing.
+    #[cfg_attr(feature = "kubernetes", schemars(regex(pattern = "^/")))]
     pub path: String,
     /// Which names in it are backups: `*` stands for any characters, `?` for one.
+    #[cfg_attr(feature = "kubernetes", schemars(length(min = 1, max = 256)))]
     #[serde(default = "any_backup")]
     pub pattern: String,
 }
 
+/// How long the bot may take for an answer, in seconds, where nothing else is said.
+pub const TIMEOUT_SECONDS: f64 = 2.0;
+/// Path of the bot's health document, where nothing else is said.
+pub const HEALTH_PATH: &str = "/api/health";
+/// Path of the bot's own metrics, where nothing else is said.
+pub const METRICS_PATH: &str = "/metrics";
+/// Path of the bot's plugins, where nothing else is said.
+pub const PLUGINS_PATH: &str = "/api/metrics";
+/// Which names are backups, where nothing else is said.
+pub const BACKUPS_PATTERN: &str = "backup_*";
+/// Seconds between two pushes, where nothing else is said.
+pub const PUSH_INTERVAL_SECONDS: f64 = 15.0;
+/// Value of the label `job` of what is pushed, where nothing else is said.
+pub const PUSH_JOB: &str = "rosey-bot";
+
 fn two_seconds() -> f64 {
-    2.0
+    TIMEOUT_SECONDS
 }
 
 fn fifteen_seconds() -> f64 {
-    15.0
+    PUSH_INTERVAL_SECONDS
 }
 
 fn rosey_bot() -> String {
-    "rosey-bot".into()
+    PUSH_JOB.into()
 }
 
 fn any_backup() -> String {
-    "backup_*".into()
+    BACKUPS_PATTERN.into()
 }
 
 /// The longest value of a label, in bytes.
@@ -228,9 +264,9 @@ impl Pushgateway {
         let rest = ["http://", "https://"]
             .into_iter()
             .find_map(|scheme| self.url.strip_prefix(scheme));
-        let host = rest.and_then(|rest| rest.split('/').next()).unwrap_or_default();
-        let plain = |b: u8| b.is_ascii_graphic() && !b"@?#\\\"<>".contains(&b);
-        if host.is_empty() || !self.url.bytes().all(plain) {
+        let authority = rest.and_then(|rest| rest.split('/').next()).unwrap_or_default();
+        let plain = |b: u8| b.is_ascii_graphic() && !b"@?#\\\"<>^`{|}".contains(&b);
+        if !names_a_host(authority) || !self.url.bytes().all(plain) {
             return problem(
                 "url",
                 "is not an address such as http://pushgateway:9091, without user, query or fragment",
@@ -274,6 +310,20 @@ impl Pushgateway {
         }
         None
     }
+}
+
+/// Whether this is a name or an address, with or without a port.
+fn names_a_host(authority: &str) -> bool {
+    let colon = authority.rfind(':').filter(|at| !authority[*at..].contains(']'));
+    let (host, port) = colon.map_or((authority, None), |at| (&authority[..at], Some(&authority[at + 1..])));
+    let address = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let letter = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+    let is_host = match address {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(letter),
+    };
+    let is_port = |port: &str| port.bytes().all(|b| b.is_ascii_digit()) && port.parse().is_ok_and(|port: u16| port > 0);
+    is_host && port.is_none_or(is_port)
 }
 
 fn problem_of_folder(path: &str) -> Option<&'static str> {

@@ -8,8 +8,11 @@
 #![allow(missing_docs, reason = "a test has a name")]
 
 mod crowds;
+mod manual;
 mod operation;
 mod processes;
+mod push;
+mod reload;
 mod web;
 
 use std::fmt::Write;

@@ -44,15 +44,21 @@ impl Process {
 
     /// The next line of the output with `part` in it.
     pub fn line_with(&self, part: &str) -> String {
+        self.lines_until(part).pop().unwrap()
+    }
+
+    /// The next lines of the output, up to one with `part` in it.
+    pub fn lines_until(&self, part: &str) -> Vec<String> {
         let start = Instant::now();
-        let (lines, mut before) = (self.lines.lock().unwrap(), String::new());
+        let (lines, mut found) = (self.lines.lock().unwrap(), Vec::new());
         while let Ok(line) = lines.recv_timeout(PATIENCE.saturating_sub(start.elapsed())) {
-            if line.contains(part) {
-                return line;
+            let last = line.contains(part);
+            found.push(line);
+            if last {
+                return found;
             }
-            before = before + "\n" + &line;
         }
-        panic!("no line with {part:?} in:{before}");
+        panic!("no line with {part:?} in: {found:#?}");
     }
 
     /// A field of what the kernel says about the process, in KiB.

@@ -27,7 +27,7 @@ type Flight = Pin<Box<dyn Future<Output = Arc<Outcome>> + Send>>;
 
 /// A source, and the reading of it that is on its way.
 pub(super) struct Line {
-    part: Part,
+    pub part: Part,
     pub source: Arc<dyn Source>,
     environment: Option<String>,
     flight: Mutex<Option<WeakShared<Flight>>>,

@@ -52,12 +52,18 @@ async fn health(State(exporter): State<Arc<Exporter>>) -> impl IntoResponse {
     exporter.refresh().await;
     let configuration = exporter.setup().borrow().problem.clone();
     let sources = exporter.problems();
-    let well = configuration.is_none() && sources.values().all(Option::is_none);
-    Json(json!({
+    let pushing = exporter.pushing();
+    let pushes = pushing.as_ref().is_none_or(Result::is_ok);
+    let well = configuration.is_none() && pushes && sources.values().all(Option::is_none);
+    let mut document = json!({
         "status": if well { "ok" } else { "degraded" },
         "configuration": configuration.as_deref().unwrap_or("ok"),
         "sources": sources.iter().map(|(source, problem)| (*source, problem.as_deref().unwrap_or("ok"))).collect::<std::collections::BTreeMap<_, _>>(),
-    }))
+    });
+    if let Some(outcome) = pushing {
+        document["pushgateway"] = outcome.err().as_deref().unwrap_or("ok").into();
+    }
+    Json(document)
 }
 
 async fn ready(State(exporter): State<Arc<Exporter>>) -> Response {

@@ -49,6 +49,22 @@ pub(super) enum FetchError {
     },
 }
 
+/// A connection to a host, given by its address or its name.
+pub(in crate::exporter) async fn connect(host: &str, port: u16) -> std::io::Result<TcpStream> {
+    let stream = if host == "localhost" {
+        // An empty image has neither a resolver nor a hosts file of its own.
+        let loopback = [
+            SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            SocketAddr::from((Ipv6Addr::LOCALHOST, port)),
+        ];
+        TcpStream::connect(&loopback[..]).await?
+    } else {
+        TcpStream::connect((host, port)).await?
+    };
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
 impl Fetch {
     pub fn new(bot: &Bot, endpoint: &Endpoint, accept: &'static str, limit: usize) -> Self {
         Self {
@@ -73,19 +89,7 @@ impl Fetch {
     }
 
     async fn connect(&self) -> std::io::Result<TcpStream> {
-        let port = self.endpoint.port;
-        let stream = if self.bot.host == "localhost" {
-            // An empty image has neither a resolver nor a hosts file of its own.
-            let loopback = [
-                SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-                SocketAddr::from((Ipv6Addr::LOCALHOST, port)),
-            ];
-            TcpStream::connect(&loopback[..]).await?
-        } else {
-            TcpStream::connect((self.bot.host.as_str(), port)).await?
-        };
-        stream.set_nodelay(true)?;
-        Ok(stream)
+        connect(&self.bot.host, self.endpoint.port).await
     }
 
     /// The body of the answer. It has no time limit of its own: drop it to give up.
