@@ -9,7 +9,9 @@ pub mod forms;
 pub mod monitor;
 pub mod notifications;
 pub mod quantities;
+pub mod references;
 pub mod schema;
+pub mod scrape;
 pub mod status;
 
 mod definition;

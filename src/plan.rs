@@ -79,9 +79,10 @@ pub fn plan(monitor: &RoseyMonitor, platform: &Platform) -> Result<Plan, Problem
             .iter()
             .cloned()
             .chain(lost_mentions(&valid, platform))
+            .chain(scrape::lost_tls_versions(&valid, platform))
             .collect(),
     };
-    let config = serde_saphyr::to_string(&exporter_config::config(valid.spec));
+    let config = serde_saphyr::to_string(&exporter_config::config(valid.name, valid.namespace, valid.spec));
     let config = config.map_err(|error| Problems(vec![Problem::new("spec", error.to_string())]))?;
 
     let name = valid.name;
@@ -95,7 +96,7 @@ pub fn plan(monitor: &RoseyMonitor, platform: &Platform) -> Result<Plan, Problem
         object(
             Kind::PodMonitor,
             name.into(),
-            json!({ "spec": scrape::pod_monitor(&valid) }),
+            json!({ "spec": scrape::pod_monitor(&valid, platform) }),
         ),
         object(Kind::PrometheusRule, name.into(), json!({ "spec": rule })),
     ];

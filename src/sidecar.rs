@@ -26,3 +26,19 @@ pub const ENV_LISTEN: &str = "ROSEY_LISTEN";
 pub const ENV_BOT_HOST: &str = "ROSEY_BOT_HOST";
 /// Environment variable with a folder that every absolute path is read below, as `--path.rootfs` of other exporters.
 pub const ENV_ROOTFS: &str = "ROSEY_ROOTFS";
+/// Name of the volume with the Secret of the web configuration file.
+pub const WEB_VOLUME: &str = "rosey-exporter-web";
+/// Folder at which that Secret is mounted.
+pub const WEB_DIR: &str = "/etc/rosey-web";
+/// Flag of the exporter with the path of its web configuration file, as of every exporter of the Prometheus project.
+pub const WEB_FLAG: &str = "--web.config.file";
+/// Name of the volume with the Pushgateway's password.
+pub const PUSH_VOLUME: &str = "rosey-exporter-push";
+/// Folder at which that password is mounted.
+pub const PUSH_DIR: &str = "/etc/rosey-push";
+/// Name of the password's file in [`PUSH_DIR`].
+pub const PUSH_PASSWORD: &str = "password";
+/// Name of the volume with what outlives the exporter's process.
+pub const STATE_VOLUME: &str = "rosey-exporter-state";
+/// Folder at which that volume is mounted.
+pub const STATE_DIR: &str = "/var/lib/rosey/state";

@@ -1,11 +1,12 @@
-//! The sidecar and how it is scraped.
+//! The sidecar that reads the bot.
 
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::forms::{DNS_LABEL, FILE_PATTERN, FOLDER, IMAGE};
+use super::forms::{DATA_KEY, DNS_LABEL, FILE_PATTERN, FOLDER, IMAGE, OBJECT_NAME, SERVICE_URL, USER};
 use super::quantities::Duration;
+use super::references::SecretKeyRef;
 
 /// The sidecar that reads the bot.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -25,6 +26,15 @@ pub struct Exporter {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
 
+    /// The Secret with the sidecar's web configuration file, in the form of Prometheus' exporter-toolkit: TLS, users and their
+    /// password hashes. All its keys are files beside that one, which may name them. Default: plain HTTP for everybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub web_config_secret_ref: Option<WebConfigRef>,
+
+    /// A Pushgateway that gets the series as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pushgateway: Option<Pushgateway>,
+
     /// Volumes of the pod whose usage is reported as `rosey_disk_usage_bytes{path="<volume>:/<path>"}`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
@@ -41,10 +51,52 @@ impl Default for Exporter {
             image: None,
             port: port(),
             resources: None,
+            web_config_secret_ref: None,
+            pushgateway: None,
             disk: Vec::new(),
             backups: None,
         }
     }
+}
+
+/// Where the sidecar's web configuration file is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WebConfigRef {
+    /// Name of the Secret, in the monitor's own namespace. Example: `rosey-exporter-web`.
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
+    pub name: String,
+    /// Key of the file in the Secret. Default: `web.yml`.
+    #[serde(default = "web_config_key")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = DATA_KEY))]
+    pub key: String,
+}
+
+/// A Pushgateway that gets the series as well, labelled with namespace, `environment` and `rosey_monitor`. One push replaces the one
+/// before it, and the last one is withdrawn when the pod ends.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Pushgateway {
+    /// Its address, without user, password, query and fragment. Example: `http://pushgateway:9091`.
+    #[schemars(length(min = 1, max = 256), regex(pattern = SERVICE_URL))]
+    pub url: String,
+    /// How often; at most 4m. Default: 15s.
+    #[serde(default = "push_interval")]
+    pub interval: Duration,
+    /// User and password that are shown to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basic_auth: Option<PushAuth>,
+}
+
+/// User and password for a Pushgateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PushAuth {
+    /// Name of the user. Example: `rosey`.
+    #[schemars(length(min = 1, max = 128), regex(pattern = USER))]
+    pub username: String,
+    /// The Secret key that holds the password.
+    pub password_secret_ref: SecretKeyRef,
 }
 
 /// A volume of the bot's pod whose usage is reported.
@@ -77,27 +129,6 @@ pub struct Backups {
     pub pattern: String,
 }
 
-/// How Prometheus reads the sidecar.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Scrape {
-    /// How often; at most 2m. Default: 15s.
-    #[serde(default = "interval")]
-    pub interval: Duration,
-    /// How long one scrape may take; at most the interval. Default: 5s.
-    #[serde(default = "timeout")]
-    pub timeout: Duration,
-}
-
-impl Default for Scrape {
-    fn default() -> Self {
-        Self {
-            interval: interval(),
-            timeout: timeout(),
-        }
-    }
-}
-
 fn port() -> i32 {
     9100
 }
@@ -106,10 +137,10 @@ fn pattern() -> String {
     "backup_*".into()
 }
 
-fn interval() -> Duration {
-    "15s".into()
+fn web_config_key() -> String {
+    "web.yml".into()
 }
 
-fn timeout() -> Duration {
-    "5s".into()
+fn push_interval() -> Duration {
+    "15s".into()
 }

@@ -17,6 +17,8 @@ pub const EMAIL_ADDRESS: &str = r"^[^\s@,;:<>]+@[^\s@,;:<>]+$";
 pub const URL_PATH: &str = r"^/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*$";
 /// Folder in a volume.
 pub const FOLDER: &str = r"^([^/\s][^\s]*)?$";
+/// File in a volume.
+pub const FILE: &str = r"^[^/\s]([^\s]*[^/\s])?$";
 /// Time in hours, minutes and seconds.
 pub const DURATION: &str = "^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$";
 /// Amount of CPU or memory.
@@ -25,12 +27,18 @@ pub const QUANTITY: &str = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkM
 pub const HOST_AND_PORT: &str = r"^[a-zA-Z0-9]([-a-zA-Z0-9.]*[a-zA-Z0-9])?:[0-9]{1,5}$";
 /// Address of a page, without a password and a query.
 pub const PAGE_URL: &str = r"^https?://[^\s@?]+$";
+/// Address of a service, without user, password, query and fragment.
+pub const SERVICE_URL: &str = r"^https?://([A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~!$&'()*+,;=:%/-]*)?$";
+/// Name in a certificate: a DNS name, or an IP address.
+pub const SERVER_NAME: &str = r"^[A-Za-z0-9:]([-A-Za-z0-9.:_]*[A-Za-z0-9])?$";
+/// Name of a user in basic authentication.
+pub const USER: &str = r"^[^:\s]+$";
 /// Emoji by its name.
 pub const EMOJI: &str = r"^:[^\s:]+:$";
 /// Whom a message calls.
 pub const MENTION: &str = r"^(everyone|here|(role|user):[A-Za-z0-9]+)$";
-/// Key of a Secret.
-pub const SECRET_KEY: &str = r"^[-._a-zA-Z0-9]+$";
+/// Key of a Secret or of a `ConfigMap`.
+pub const DATA_KEY: &str = r"^[-._a-zA-Z0-9]+$";
 /// Container image.
 pub const IMAGE: &str = r"^[a-zA-Z0-9][a-zA-Z0-9._:/@-]*$";
 /// Names of files.
@@ -48,15 +56,21 @@ pub(super) fn in_words(pattern: &str) -> Option<&'static str> {
         EMAIL_ADDRESS => "a plain e-mail address; write one such as oncall@example.org",
         URL_PATH => "a path; it starts with / and has no query, such as /api/health",
         FOLDER => "a folder in the volume; it does not start with / and has no white space",
+        FILE => "a file in the volume; it starts and ends with no / and has no white space, such as rosey.log",
         DURATION => "a duration; write hours, minutes and seconds such as 30s, 5m or 1h30m",
         QUANTITY => "a Kubernetes quantity; write one such as 5m, 32Mi or 1",
         HOST_AND_PORT => "a server and its port; write both such as smtp.example.org:587",
         PAGE_URL => {
             "the address of a page; it starts with http:// or https:// and has no @ and no ?, such as https://runbooks.example.org/{alert}"
         }
+        SERVICE_URL => {
+            "the address of a service; it starts with http:// or https:// and has no user, query or fragment, such as http://pushgateway:9091"
+        }
+        SERVER_NAME => "a name in a certificate; write a DNS name such as rosey-exporter",
+        USER => "the name of a user; it has no colon and no white space",
         EMOJI => "an emoji; write its name between colons such as :robot_face:",
         MENTION => "a mention; write everyone, here, role:<id> or user:<id>",
-        SECRET_KEY => "a key of a Secret; write letters, digits, hyphens, underscores and dots",
+        DATA_KEY => "a key of a Secret or ConfigMap; write letters, digits, hyphens, underscores and dots",
         IMAGE => "an image; write one such as registry.example.org/rosey-exporter:1.0",
         FILE_PATTERN => "a pattern of names; it has no / in it, such as backup_*",
         _ => return None,

@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use super::alerts::Alerts;
-use super::exporter::{Exporter, Scrape};
-use super::forms::{LABEL_VALUE, SOME_LABEL_VALUE, URL_PATH};
+use super::exporter::Exporter;
+use super::forms::{DNS_LABEL, FILE, LABEL_VALUE, SOME_LABEL_VALUE, URL_PATH};
 use super::notifications::Notifications;
 use super::quantities::Duration;
+use super::scrape::Scrape;
 use super::status::MonitorStatus;
 
 /// How a chat bot is watched: where it answers, which alerts it gets, and whom they tell.
@@ -100,6 +101,14 @@ pub struct Bot {
     /// The bot's own metrics as Prometheus text; they are passed through.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<BotMetrics>,
+
+    /// A JSON document with the bot's plugins: what each uses, does and suffers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plugins: Option<Plugins>,
+
+    /// The bot's log, one JSON document a line: its commands, their durations and its errors are counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logs: Option<Logs>,
 }
 
 /// The bot's health document.
@@ -132,12 +141,41 @@ pub struct BotMetrics {
     pub path: String,
 }
 
+/// The bot's plugins.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Plugins {
+    /// TCP port on which the bot serves the document. Example: 8080.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
+    /// Path of the document. Default: `/api/metrics`.
+    #[serde(default = "plugins_path")]
+    #[schemars(length(max = 256), regex(pattern = URL_PATH))]
+    pub path: String,
+}
+
+/// The bot's log, in a volume of its pod. It is read from its end on, and where it was rotated to as well.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Logs {
+    /// Name of a volume in the pod. Example: `logs`.
+    #[schemars(length(min = 1, max = 63), regex(pattern = DNS_LABEL))]
+    pub volume: String,
+    /// The file that the bot writes, in the volume, without `..`. Example: `rosey.log`.
+    #[schemars(length(min = 1, max = 256), regex(pattern = FILE))]
+    pub path: String,
+}
+
 fn health_path() -> String {
     "/api/health".into()
 }
 
 fn metrics_path() -> String {
     "/metrics".into()
+}
+
+fn plugins_path() -> String {
+    "/api/metrics".into()
 }
 
 fn two_seconds() -> Duration {

@@ -5,8 +5,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::alerts::Severity;
-use super::forms::{DNS_LABEL, EMAIL_ADDRESS, EMOJI, HOST_AND_PORT, MENTION, OBJECT_NAME, PROMETHEUS_NAME, SECRET_KEY};
+use super::forms::{DNS_LABEL, EMAIL_ADDRESS, EMOJI, HOST_AND_PORT, MENTION, PROMETHEUS_NAME};
 use super::quantities::Duration;
+use super::references::SecretKeyRef;
 
 /// Whom the alerts tell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -143,18 +144,6 @@ pub struct Email {
 pub struct Webhook {
     /// The Secret key that holds the URL.
     pub url_secret_ref: SecretKeyRef,
-}
-
-/// A key of a Secret in the monitor's own namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct SecretKeyRef {
-    /// Name of the Secret. Example: `rosey-channels`.
-    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
-    pub name: String,
-    /// Key in the Secret. Example: `discord`.
-    #[schemars(length(min = 1, max = 253), regex(pattern = SECRET_KEY))]
-    pub key: String,
 }
 
 /// Which alerts go where.

@@ -234,6 +234,16 @@ mod tests {
     }
 
     #[test]
+    fn an_address_that_may_have_a_password_in_it_is_not_repeated() {
+        let said = said(&json!({"exporter": {"pushgateway": {"url": "http://me:secret@gateway"}}}));
+        assert!(
+            said[0].starts_with("spec.exporter.pushgateway.url: this is not the address of a service; "),
+            "{said:?}"
+        );
+        assert!(said.len() == 1 && !said[0].contains("secret"), "{said:?}");
+    }
+
+    #[test]
     fn metadata_is_judged_as_for_every_kind() {
         let mut document = minimal(&json!({}));
         document["metadata"] =

@@ -1,8 +1,9 @@
 //! What an alert is: a row with everything about it side by side.
 
+use super::metrics::Metric;
 use crate::api::alerts::{Pack, Severity};
 use crate::api::quantities::quantity;
-use crate::api::{Duration, Threshold};
+use crate::api::{Duration, RoseyMonitorSpec, Threshold};
 
 /// One alert of the catalogue.
 #[derive(Debug)]
@@ -21,8 +22,8 @@ pub struct Alert {
     pub unit: Unit,
     /// From when on it has which severity.
     pub levels: &'static [Level],
-    /// What the monitor must read for the alert's series to exist.
-    pub needs: Needs,
+    /// What gives the alert's series: the monitor must read one of these. Empty where the scrape itself or the operator does.
+    pub needs: &'static [Source],
     /// The expression, for a subject.
     pub expr: fn(&Subject) -> String,
     /// One line. `{environment}`, `{monitor}`, `{path}`, `{pod}`, `{value}`, `{threshold}` and `{for}` are filled in.
@@ -68,19 +69,72 @@ pub struct Level {
     pub hold: &'static str,
 }
 
-/// What the monitor must read for an alert's series to exist.
+/// What a monitor can read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Needs {
-    /// Nothing: the scrape itself, or the operator, gives the series.
-    Nothing,
+pub enum Source {
     /// `spec.bot.health`.
     Health,
     /// `spec.bot.metrics`.
     BotMetrics,
+    /// `spec.bot.plugins`.
+    Plugins,
+    /// `spec.bot.logs`.
+    Logs,
     /// `spec.exporter.disk`.
     Disk,
     /// `spec.exporter.backups`.
     Backups,
+}
+
+impl Source {
+    /// Every source there is.
+    pub const ALL: [Self; 6] = [
+        Self::Health,
+        Self::BotMetrics,
+        Self::Plugins,
+        Self::Logs,
+        Self::Disk,
+        Self::Backups,
+    ];
+
+    /// The field of a monitor that names it.
+    #[must_use]
+    pub const fn field(self) -> &'static str {
+        match self {
+            Self::Health => "spec.bot.health",
+            Self::BotMetrics => "spec.bot.metrics",
+            Self::Plugins => "spec.bot.plugins",
+            Self::Logs => "spec.bot.logs",
+            Self::Disk => "spec.exporter.disk",
+            Self::Backups => "spec.exporter.backups",
+        }
+    }
+
+    /// Its value of the exporter's label `source`.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Health => "health",
+            Self::BotMetrics => "metrics",
+            Self::Plugins => "plugins",
+            Self::Logs => "logs",
+            Self::Disk => "disk",
+            Self::Backups => "backups",
+        }
+    }
+
+    /// Whether a monitor reads it.
+    #[must_use]
+    pub fn is_read(self, spec: &RoseyMonitorSpec) -> bool {
+        match self {
+            Self::Health => spec.bot.health.is_some(),
+            Self::BotMetrics => spec.bot.metrics.is_some(),
+            Self::Plugins => spec.bot.plugins.is_some(),
+            Self::Logs => spec.bot.logs.is_some(),
+            Self::Disk => !spec.exporter.disk.is_empty(),
+            Self::Backups => spec.exporter.backups.is_some(),
+        }
+    }
 }
 
 /// Which alerts are silent while another one fires.
@@ -101,6 +155,8 @@ pub struct Subject {
     pub threshold: String,
     /// Seconds between two scrapes.
     pub scrape_interval: u64,
+    /// What the monitor reads.
+    pub sources: Vec<Source>,
 }
 
 impl Subject {
@@ -108,6 +164,32 @@ impl Subject {
     #[must_use]
     pub fn range(&self, seconds: u64) -> String {
         format!("{}s", seconds.max(4 * self.scrape_interval))
+    }
+
+    /// Whether the monitor reads this source.
+    #[must_use]
+    pub fn reads(&self, source: Source) -> bool {
+        self.sources.contains(&source)
+    }
+
+    /// What `of` says of a metric, in the spelling that the monitor has: ours, and where the bot's own metrics are passed through,
+    /// its own too. The first that is there counts: ours where the exporter makes it from something else, else the bot's.
+    #[must_use]
+    pub fn spelled(&self, metric: &Metric, of: impl Fn(&str) -> String) -> String {
+        if !self.reads(Source::BotMetrics) || metric.dialects.is_empty() {
+            return of(metric.name);
+        }
+        let mut names = metric.dialects.to_vec();
+        let made = self.reads(Source::Health) || self.reads(Source::Logs);
+        names.insert(if made { 0 } else { names.len() }, metric.name);
+        let spellings: Vec<_> = names.into_iter().map(of).collect();
+        format!("({})", spellings.join(" or "))
+    }
+
+    /// The selector of a metric, spelled so.
+    #[must_use]
+    pub fn series(&self, metric: &Metric) -> String {
+        self.spelled(metric, |name| format!("{name}{{{}}}", self.scope))
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The operator exports them, from whichever of its replicas leads; so the expressions look past pod and instance.
 
-use super::alert::{Alert, Group, Level, Needs, Subject, Unit};
+use super::alert::{Alert, Group, Level, Subject, Unit};
 use super::metrics;
 use crate::api::alerts::{Pack, Severity};
 
@@ -34,7 +34,7 @@ pub const ALERTS: &[Alert] = &[
             threshold: "0",
             hold: "",
         }],
-        needs: Needs::Nothing,
+        needs: &[],
         expr: |s| events(metrics::DEPLOYMENT_TOTAL.name, FAILED, "5m", s),
         summary: "A deployment of bot {monitor} failed ({environment})",
         description: "Failed deployments in the last five minutes: {value}.",
@@ -51,7 +51,7 @@ pub const ALERTS: &[Alert] = &[
             threshold: "2",
             hold: "",
         }],
-        needs: Needs::Nothing,
+        needs: &[],
         expr: |s| events(metrics::DEPLOYMENT_TOTAL.name, FAILED, "1h", s),
         summary: "Deployments of bot {monitor} keep failing ({environment})",
         description: "Failed deployments in the last hour: {value}, more than {threshold}.",
@@ -68,7 +68,7 @@ pub const ALERTS: &[Alert] = &[
             threshold: "0",
             hold: "",
         }],
-        needs: Needs::Nothing,
+        needs: &[],
         expr: |s| events(metrics::ROLLBACK_TOTAL.name, "", "5m", s),
         summary: "Bot {monitor} was rolled back ({environment})",
         description: "Rollbacks in the last five minutes: {value}.",
@@ -85,7 +85,7 @@ pub const ALERTS: &[Alert] = &[
             threshold: "2",
             hold: "",
         }],
-        needs: Needs::Nothing,
+        needs: &[],
         expr: |s| events(metrics::ROLLBACK_TOTAL.name, "", "1h", s),
         summary: "Bot {monitor} is rolled back again and again ({environment})",
         description: "Rollbacks in the last hour: {value}, more than {threshold}.",
@@ -102,7 +102,7 @@ pub const ALERTS: &[Alert] = &[
             threshold: "24h",
             hold: "",
         }],
-        needs: Needs::Nothing,
+        needs: &[],
         // A bot whose deployments are not recorded has no such series, and no such alert.
         expr: |s| {
             let last = metrics::DEPLOYMENT_LAST_SUCCESS_TIMESTAMP.name;

@@ -27,11 +27,19 @@ pub struct Metric {
     pub help: &'static str,
     /// Names of the labels that tell its series apart, besides `environment` and those of the scrape.
     pub labels: &'static [&'static str],
+    /// What bots call it in metrics of their own, which are passed through under these names.
+    pub dialects: &'static [&'static str],
 }
 
 macro_rules! metrics {
-    ($($id:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
-        $(#[doc = $help] pub const $id: Metric = Metric { name: $name, kind: Kind::$kind, help: $help, labels: &[$($label),*] };)*
+    ($($id:ident = $kind:ident $name:literal $(or $dialect:literal)* [$($label:literal),*] $help:literal;)*) => {
+        $(#[doc = $help] pub const $id: Metric = Metric {
+            name: $name,
+            kind: Kind::$kind,
+            help: $help,
+            labels: &[$($label),*],
+            dialects: &[$($dialect),*],
+        };)*
         /// Every family there is, in the order of this file.
         pub const ALL: &[&Metric] = &[$(&$id),*];
     };
@@ -39,16 +47,16 @@ macro_rules! metrics {
 
 metrics! {
     BOT_UP = Gauge "rosey_bot_up" [] "Whether the bot says that it runs (1) or not, or does not answer (0).";
-    BOT_CONNECTED = Gauge "rosey_bot_connected" [] "Whether the bot is connected to its chat server (1) or not (0).";
-    BOT_UPTIME_SECONDS = Gauge "rosey_bot_uptime_seconds" [] "Seconds since the bot started, as it says.";
+    BOT_CONNECTED = Gauge "rosey_bot_connected" or "bot_connected" [] "Whether the bot is connected to its chat server (1) or not (0).";
+    BOT_UPTIME_SECONDS = Gauge "rosey_bot_uptime_seconds" or "bot_uptime_seconds" [] "Seconds since the bot started, as it says.";
     BOT_RESPONSE_TIME_MS = Gauge "rosey_bot_response_time_ms" [] "Average response time of the bot in milliseconds, as it says.";
     BOT_MEMORY_BYTES = Gauge "rosey_bot_memory_bytes" [] "Memory used by the bot in bytes (its megabytes are taken as 1024 * 1024).";
-    BOT_USER_COUNT = Gauge "rosey_bot_user_count" [] "Users in the bot's channel.";
+    BOT_USER_COUNT = Gauge "rosey_bot_user_count" or "bot_users" or "bot_active_users" [] "Users in the bot's channel.";
     BOT_MESSAGE_COUNT_TOTAL = Counter "rosey_bot_message_count_total" [] "Messages that the bot processed.";
     BOT_COMMAND_COUNT_TOTAL = Counter "rosey_bot_command_count_total" ["command"] "Commands that the bot executed.";
-    BOT_ERROR_COUNT_TOTAL = Counter "rosey_bot_error_count_total" ["error_type"] "Errors that the bot met.";
+    BOT_ERROR_COUNT_TOTAL = Counter "rosey_bot_error_count_total" or "bot_errors_total" ["error_type"] "Errors that the bot met.";
     BOT_CHANNEL_USERS = Gauge "rosey_bot_channel_users" ["channel"] "Users in the named channel.";
-    BOT_REQUESTS_TOTAL = Counter "rosey_bot_requests_total" [] "Requests that the bot handled.";
+    BOT_REQUESTS_TOTAL = Counter "rosey_bot_requests_total" or "bot_requests_total" [] "Requests that the bot handled.";
     BOT_ERRORS_TOTAL = Counter "rosey_bot_errors_total" [] "Errors that the bot counted in its health document.";
     BOT_ERROR_RATE_PERCENT = Gauge "rosey_bot_error_rate_percent" [] "Errors per hundred requests since the bot started.";
     BOT_SCRAPE_TIMESTAMP_MS = Gauge "rosey_bot_scrape_timestamp_ms" [] "When the health document was last read, in milliseconds since 1970.";
@@ -119,10 +127,14 @@ mod tests {
 
     #[test]
     fn every_name_and_help_is_there_once_and_counters_end_in_total() {
-        let mut names: Vec<_> = ALL.iter().map(|m| m.name).collect();
+        let mut names: Vec<_> = ALL
+            .iter()
+            .flat_map(|m| [m.name].into_iter().chain(m.dialects.iter().copied()))
+            .collect();
+        let all = names.len();
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), ALL.len());
+        assert_eq!(names.len(), all);
         for metric in ALL {
             assert_eq!(
                 metric.kind == Kind::Counter,

@@ -1,6 +1,6 @@
 //! Pack Storage: volumes and backups.
 
-use super::alert::{Alert, Group, Level, Needs, Subject, Unit};
+use super::alert::{Alert, Group, Level, Source, Subject, Unit};
 use super::metrics;
 use crate::api::alerts::{Pack, Severity};
 
@@ -30,7 +30,7 @@ pub const ALERTS: &[Alert] = &[
             threshold: "80Gi",
             hold: "5m",
         }],
-        needs: Needs::Disk,
+        needs: &[Source::Disk],
         // A volume that can't be read has no series, and may be full.
         expr: |s| {
             let usage = metrics::DISK_USAGE_BYTES.name;
@@ -51,7 +51,7 @@ pub const ALERTS: &[Alert] = &[
             threshold: "48h",
             hold: "",
         }],
-        needs: Needs::Backups,
+        needs: &[Source::Backups],
         // A folder without backups has no age, and no backup at all is no better than an old one.
         expr: |s| {
             let (age, count, scope) = (metrics::BACKUP_AGE_SECONDS.name, metrics::BACKUP_COUNT.name, &s.scope);
@@ -76,7 +76,7 @@ pub const ALERTS: &[Alert] = &[
             threshold: "3",
             hold: "",
         }],
-        needs: Needs::Backups,
+        needs: &[Source::Backups],
         expr: |s| format!("{}{{{}}} < {}", metrics::BACKUP_COUNT.name, s.scope, s.threshold),
         summary: "Bot {monitor} has few backups ({environment})",
         description: "There are {value} backups, fewer than {threshold}, says {pod}.",

@@ -340,14 +340,14 @@ async fn report(
 fn selected(monitor: &RoseyMonitor, plan: &Plan, context: &Context) -> Selection {
     let namespace = monitor.metadata.namespace.as_deref().unwrap_or_default();
     let labels = context.landscape.labels_of(namespace);
-    selection(
-        &context.landscape.view(),
-        Home {
-            namespace,
-            labels: labels.as_ref(),
-        },
-        &plan.objects,
-    )
+    let home = Home {
+        namespace,
+        labels: labels.as_ref(),
+    };
+    let refused = context
+        .refusals
+        .of_scrape(&Key::of(monitor), &plan.objects, &context.owned);
+    selection(&context.landscape.view(), home, &plan.objects).unless_refused(refused)
 }
 
 /// When a monitor that failed is tried again.

@@ -1,4 +1,5 @@
-//! Channels that prometheus-operator refuses. It says so by an Event on the `AlertmanagerConfig`, and nowhere else.
+//! Channels and scrapes that prometheus-operator refuses. It says so by an Event on the `AlertmanagerConfig` or `PodMonitor`, and
+//! nowhere else.
 //!
 //! Whoever may create Events in a namespace may create such ones, so only those of monitors that exist are kept, and few of each.
 
@@ -16,8 +17,8 @@ use super::owned::{Owned, parse_version};
 use crate::api::status::RefusedChannel;
 use crate::plan::{Kind, Object};
 
-/// Which Events are watched.
-pub const FIELDS: &str = "reason=InvalidConfiguration,regarding.kind=AlertmanagerConfig";
+/// Which Events are watched. A selector can't name two kinds.
+pub const FIELDS: &str = "reason=InvalidConfiguration";
 const LONGEST: usize = 512;
 
 /// Events that are kept of an object: the latest.
@@ -35,8 +36,10 @@ struct Refusal {
     time: Option<Time>,
 }
 
-/// The refusals of a monitor by the name of the object.
-type Refused = HashMap<Box<str>, Vec<Refusal>>;
+/// An object by kind and name: a monitor's `PodMonitor` is called as one of its `AlertmanagerConfigs` is.
+type Named = (Kind, Box<str>);
+/// The refusals of a monitor by its objects.
+type Refused = HashMap<Named, Vec<Refusal>>;
 type All = HashMap<Key, Refused>;
 
 /// What prometheus-operator has refused.
@@ -109,39 +112,56 @@ impl Refusals {
     }
 
     /// What an Event says of a monitor that exists.
-    fn read(&self, event: ClusterEvent) -> Option<(Key, Box<str>, Refusal)> {
+    fn read(&self, event: ClusterEvent) -> Option<(Key, Named, Refusal)> {
         read(event).filter(|(key, ..)| self.monitors.get(key).is_some())
     }
 
     /// The channels of a monitor that are refused as they stand now.
     #[must_use]
     pub fn of(&self, key: &Key, objects: &[Object], owned: &Owned) -> Vec<RefusedChannel> {
-        let all = lock(&self.all);
-        let Some(of) = all.get(key) else { return Vec::new() };
-        let routes = objects.iter().filter(|object| object.kind == Kind::AlertmanagerConfig);
-        let mut refused: Vec<_> = routes
-            .filter_map(|object| {
-                let version = owned.version(key, object.kind, &object.name)?;
-                let latest = of
-                    .get(object.name.as_str())?
-                    .iter()
-                    .filter(|refusal| refusal.version == version)
-                    .max_by_key(|refusal| moment(refusal))?;
-                let channel = object.name.split_once('.').map_or("inhibit", |(_, channel)| channel);
-                Some(RefusedChannel {
-                    channel: channel.into(),
-                    message: latest.message.clone(),
-                    time: latest.time.clone(),
-                })
+        let mut refused: Vec<_> = self
+            .standing(key, Kind::AlertmanagerConfig, objects, owned)
+            .into_iter()
+            .map(|(name, latest)| RefusedChannel {
+                channel: name.split_once('.').map_or("inhibit", |(_, channel)| channel).into(),
+                message: latest.message,
+                time: latest.time,
             })
             .collect();
         refused.sort_by(|a, b| a.channel.cmp(&b.channel));
         refused
     }
+
+    /// Why the scrape of a monitor is refused as it stands now, and since when that is known.
+    #[must_use]
+    pub fn of_scrape(&self, key: &Key, objects: &[Object], owned: &Owned) -> Option<(String, Option<Time>)> {
+        let refused = self.standing(key, Kind::PodMonitor, objects, owned);
+        refused
+            .into_iter()
+            .next()
+            .map(|(_, latest)| (latest.message, latest.time))
+    }
+
+    /// The latest refusal of each object of a kind, where it speaks of the object as it stands now.
+    fn standing(&self, key: &Key, kind: Kind, objects: &[Object], owned: &Owned) -> Vec<(String, Refusal)> {
+        let all = lock(&self.all);
+        let Some(of) = all.get(key) else { return Vec::new() };
+        let objects = objects.iter().filter(|object| object.kind == kind);
+        let standing = objects.filter_map(|object| {
+            let version = owned.version(key, kind, &object.name)?;
+            let latest = of
+                .get(&(kind, object.name.as_str().into()))?
+                .iter()
+                .filter(|refusal| refusal.version == version)
+                .max_by_key(|refusal| moment(refusal))?;
+            Some((object.name.clone(), latest.clone()))
+        });
+        standing.collect()
+    }
 }
 
 /// Keeps a refusal in place of an earlier telling of it, or of the oldest.
-fn keep(refused: &mut Refused, object: Box<str>, refusal: Refusal) {
+fn keep(refused: &mut Refused, object: Named, refusal: Refusal) {
     let of = refused.entry(object).or_default();
     of.retain(|other| other.event != refusal.event);
     of.push(refusal);
@@ -167,11 +187,12 @@ fn lock(all: &Mutex<All>) -> MutexGuard<'_, All> {
 }
 
 /// The monitor's name is what stands before the first dot of the object's.
-fn read(event: ClusterEvent) -> Option<(Key, Box<str>, Refusal)> {
+fn read(event: ClusterEvent) -> Option<(Key, Named, Refusal)> {
     let regarding = event.regarding?;
-    if event.reason.as_deref() != Some("InvalidConfiguration")
-        || regarding.kind.as_deref() != Some("AlertmanagerConfig")
-    {
+    let kind = [Kind::AlertmanagerConfig, Kind::PodMonitor]
+        .into_iter()
+        .find(|kind| regarding.kind.as_deref() == Some(kind.api_resource().kind.as_str()))?;
+    if event.reason.as_deref() != Some("InvalidConfiguration") {
         return None;
     }
     let time = event
@@ -191,7 +212,7 @@ fn read(event: ClusterEvent) -> Option<(Key, Box<str>, Refusal)> {
             .and_then(|time| Timestamp::from_second(time.as_second()).ok())
             .map(Time),
     };
-    Some((key, object.into(), refusal))
+    Some((key, (kind, object.into()), refusal))
 }
 
 /// The message without what may come from a Secret: prometheus-operator quotes a URL that it can't parse, and such a URL
@@ -224,129 +245,4 @@ fn without_secrets(message: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::operator::monitors;
-    use crate::operator::owned::Written;
-
-    fn world() -> (Refusals, Owned) {
-        let (queue, (monitors, mut feed)) = (Queue::default(), monitors::pair());
-        let monitor = serde_json::from_value(json!({
-            "apiVersion": "rosey.dev/v1alpha1", "kind": "RoseyMonitor", "metadata": {"namespace": "bots", "name": "rosey"},
-            "spec": {"environment": "test", "selector": {}},
-        }))
-        .unwrap();
-        feed.apply_watcher_event(&Event::Apply(monitor));
-        (Refusals::new(monitors, queue.clone()), Owned::new(queue))
-    }
-
-    fn event(version: &str, note: &str) -> ClusterEvent {
-        serde_json::from_value(json!({
-            "metadata": {"name": "e", "namespace": "bots"}, "eventTime": "2026-01-01T00:00:00.123456Z",
-            "reason": "InvalidConfiguration", "note": note,
-            "regarding": {"kind": "AlertmanagerConfig", "namespace": "bots", "name": "rosey.ops", "resourceVersion": version},
-        }))
-        .unwrap()
-    }
-
-    #[test]
-    fn a_refusal_holds_for_the_version_that_was_refused_and_as_long_as_its_event() {
-        let ((refusals, owned), key) = (world(), Key::new("bots", "rosey"));
-        let objects = [Object {
-            kind: Kind::AlertmanagerConfig,
-            name: "rosey.ops".into(),
-            json: json!({}),
-        }];
-        let wrote = |version| {
-            owned.record(
-                &key,
-                "m",
-                Kind::AlertmanagerConfig,
-                "rosey.ops",
-                Written {
-                    uid: "u".into(),
-                    version,
-                    hash: 1,
-                },
-            );
-        };
-        refusals.observe(Event::Apply(event(
-            "7",
-            "x was rejected due to invalid configuration: key \"a\" not found",
-        )));
-        wrote(7);
-        let refused = refusals.of(&key, &objects, &owned);
-        assert_eq!(
-            (refused[0].channel.as_str(), refused[0].message.as_str()),
-            ("ops", "key \"a\" not found")
-        );
-        assert_eq!(refused[0].time.as_ref().unwrap().0.to_string(), "2026-01-01T00:00:00Z");
-        wrote(8);
-        assert!(refusals.of(&key, &objects, &owned).is_empty());
-        wrote(7);
-        refusals.observe(Event::Delete(event("7", "")));
-        assert!(refusals.of(&key, &objects, &owned).is_empty());
-    }
-
-    #[test]
-    fn events_are_kept_of_monitors_that_exist_and_no_more_than_the_latest() {
-        let (refusals, _) = world();
-        let of = |monitor: &str, object: usize, n: usize| {
-            let mut event = event("7", "no");
-            event.metadata.name = Some(format!("{object}-{n}"));
-            event.event_time =
-                serde_json::from_value(json!(format!("2026-01-01T00:{object:02}:{n:02}.000000Z"))).unwrap();
-            event.regarding.as_mut().unwrap().name = Some(format!("{monitor}.{object}"));
-            event
-        };
-        let kept = || {
-            let all = lock(&refusals.all);
-            let objects = all.values().flat_map(HashMap::values);
-            (all.len(), objects.clone().count(), objects.map(Vec::len).sum::<usize>())
-        };
-        refusals.observe(Event::Apply(of("stranger", 1, 1)));
-        let mut elsewhere = of("rosey", 1, 1);
-        elsewhere.metadata.namespace = Some("default".into());
-        refusals.observe(Event::Apply(elsewhere));
-        assert_eq!(kept(), (0, 0, 0));
-        for n in 0..60 {
-            refusals.observe(Event::Apply(of("rosey", 0, n)));
-        }
-        assert_eq!(kept(), (1, 1, EVENTS));
-        let key = Key::new("bots", "rosey");
-        let names: Vec<_> = lock(&refusals.all)[&key]["rosey.0"]
-            .iter()
-            .map(|refusal| refusal.event.clone())
-            .collect();
-        assert_eq!(names, ["0-56", "0-57", "0-58", "0-59"].map(Box::from));
-        for object in 0..100 {
-            refusals.observe(Event::Apply(of("rosey", object % 60, 0)));
-            let mut other = of("rosey", 0, 0);
-            other.regarding.as_mut().unwrap().name = Some(format!("rosey.x{object}"));
-            refusals.observe(Event::Apply(other));
-        }
-        assert!(kept().1 <= OBJECTS, "{:?}", kept());
-        refusals.forget(&key);
-        assert_eq!(kept(), (0, 0, 0));
-    }
-
-    #[test]
-    fn what_may_be_a_secret_is_left_out() {
-        for (message, clean) in [
-            (
-                "key \"discord\" in secret \"rosey-channels\" not found",
-                "key \"discord\" in secret \"rosey-channels\" not found",
-            ),
-            (
-                "discord[0]: parse \"abcdef\": invalid URI for request",
-                "discord[0]: parse …: invalid URI for request",
-            ),
-            ("bad URL https://h/s3cret here", "bad URL … here"),
-            ("bad \"https://h/s3cret\"", "bad …"),
-        ] {
-            assert_eq!(without_secrets(message), clean);
-        }
-    }
-}
+mod tests;

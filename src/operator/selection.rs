@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
 use serde_json::Value;
 
 use super::landscape::{Access, Place, View};
@@ -28,6 +28,23 @@ impl Selection {
             status: "Unknown",
             reason,
             message: message.into(),
+        }
+    }
+
+    /// What is selected and then refused is not taken up. Nobody says when that is over: the Event that told of it goes within an
+    /// hour, so its time stands in the message.
+    #[must_use]
+    pub fn unless_refused(self, scrape: Option<(String, Option<Time>)>) -> Self {
+        match scrape {
+            Some((why, when)) if self.status == "True" => {
+                let when = when.map(|Time(when)| format!(" at {when}")).unwrap_or_default();
+                let message = format!(
+                    "prometheus-operator refused the PodMonitor{when}: {why}; correct spec.scrape or what it names, and this goes \
+                     within an hour"
+                );
+                Self::bad("ScrapeRefused", message)
+            }
+            _ => self,
         }
     }
 

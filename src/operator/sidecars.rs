@@ -14,7 +14,7 @@ use super::monitors::Monitors;
 use crate::api::RoseyMonitor;
 use crate::api::status::SidecarCounts;
 use crate::plan::Platform;
-use crate::plan::injection::{image, selects, volumes};
+use crate::plan::injection::{image, mounted, selects};
 
 mod condition;
 mod record;
@@ -188,7 +188,7 @@ impl Pods {
         let key = Key::of(monitor);
         let namespace = monitor.metadata.namespace.as_deref().unwrap_or_default();
         let wanted = Wanted::of(monitor);
-        let volumes = volumes(monitor);
+        let volumes = mounted(monitor);
         let records = lock(&self.records);
         let pods = records
             .get(namespace)

@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use super::Platform;
 use super::validate::problem_of_container;
 use crate::api::{INJECT_ANNOTATION, INJECTED_ANNOTATION, RoseyMonitor, SKIPPED_ANNOTATION};
-use crate::sidecar::{CONFIG_VOLUME, CONTAINER, DEFAULT_PORT, PORT_NAME};
-pub use container::volumes;
+use crate::sidecar::{CONTAINER, DEFAULT_PORT, PORT_NAME};
+pub use container::mounted;
 use pod::Pod;
 
 /// What is to be done with a pod that is about to be created.
@@ -114,8 +114,8 @@ fn obstacle(pod: &Pod<'_>, monitors: &[&RoseyMonitor], platform: &Platform) -> O
         Some(format!("the monitor is invalid: {problem}"))
     } else if pod.container(CONTAINER).is_some() {
         Some(format!("the pod has a container {CONTAINER} of its own"))
-    } else if pod.volume(CONFIG_VOLUME).is_some() {
-        Some(format!("the pod has a volume {CONFIG_VOLUME} of its own"))
+    } else if let Some(volume) = container::own_names(monitor).find(|volume| pod.volume(volume).is_some()) {
+        Some(format!("the pod has a volume {volume} of its own"))
     } else if let Some(container) = pod.container_with_port(i64::from(port)) {
         Some(format!(
             "port {port} is taken by container {container}; set spec.exporter.port of the monitor to another"
@@ -158,7 +158,7 @@ fn patch(pod: &Pod<'_>, monitor: &RoseyMonitor, platform: &Platform) -> Injectio
     let name = monitor.metadata.name.clone().unwrap_or_default();
     let container = container::exporter(pod, monitor, platform);
     let mut operations = pod.annotate(INJECTED_ANNOTATION, &format!("{name}@{}", container::hash(&container)));
-    let left_out: Vec<_> = volumes(monitor)
+    let left_out: Vec<_> = container::volumes(monitor)
         .into_iter()
         .filter_map(|volume| Some(format!("volume {volume} {}", container::why_not_mounted(pod, volume)?)))
         .collect();
@@ -166,7 +166,7 @@ fn patch(pod: &Pod<'_>, monitor: &RoseyMonitor, platform: &Platform) -> Injectio
         let reason = format!("{}; the exporter can't read there", left_out.join(", "));
         operations.extend(pod.annotate(SKIPPED_ANNOTATION, &reason).pop());
     }
-    operations.push(pod.append("volumes", container::config_volume(&name)));
+    operations.extend(pod.append("volumes", container::own_volumes(monitor)));
     // kubelet starts no main container before the native sidecars run: an image that can't be pulled would keep the bot
     // down. A plain container lets it start, but never lets a pod end.
     let list = if pod.runs_for_ever() {
@@ -174,7 +174,7 @@ fn patch(pod: &Pod<'_>, monitor: &RoseyMonitor, platform: &Platform) -> Injectio
     } else {
         "initContainers"
     };
-    operations.push(pod.append(list, container));
+    operations.extend(pod.append(list, vec![container]));
     Injection::Patch {
         monitor: name,
         operations,

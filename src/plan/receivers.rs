@@ -3,7 +3,8 @@
 //! The texts are Alertmanager templates of our own. Its defaults link to its own address and to Prometheus', which are
 //! nobody's business outside the cluster. Alert labels and annotations are data in a template, never code.
 
-use crate::api::notifications::{Channel, Discord, Email, SecretKeyRef, Slack, Webhook};
+use crate::api::notifications::{Channel, Discord, Email, Slack, Webhook};
+use crate::api::references::SecretKeyRef;
 use crate::monitoring::alertmanager_config::{
     AlertmanagerConfigReceivers as Receiver, AlertmanagerConfigReceiversDiscordConfigs as DiscordConfig,
     AlertmanagerConfigReceiversDiscordConfigsApiUrl as DiscordUrl,

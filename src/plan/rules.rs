@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::template::{PATH, POD, fill, literal};
 use super::validate::{ResolvedAlert, ResolvedLevel, Valid};
-use crate::catalogue::alert::{Group, Subject};
+use crate::catalogue::alert::{Group, Source, Subject};
 use crate::monitoring::prometheus_rule::{PrometheusRuleGroups, PrometheusRuleGroupsRules, PrometheusRuleSpec};
 
 pub fn rule(monitor: &Valid<'_>) -> PrometheusRuleSpec {
@@ -41,6 +41,10 @@ fn alerting_rule(monitor: &Valid<'_>, resolved: &ResolvedAlert, level: &Resolved
         scope: scope(monitor),
         threshold: level.threshold.clone(),
         scrape_interval: monitor.spec.scrape.interval.seconds().unwrap_or(15),
+        sources: Source::ALL
+            .into_iter()
+            .filter(|source| source.is_read(monitor.spec))
+            .collect(),
     };
     let labels = [
         ("namespace", monitor.namespace),

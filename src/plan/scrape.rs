@@ -1,17 +1,31 @@
 //! The `PodMonitor`: which pods are scraped, and what their series are called.
 
+use super::Platform;
+use super::platform::Version;
 use super::validate::Valid;
+use crate::api::references::{ConfigMapKeyRef, SecretKeyRef, SecretOrConfigMap};
+use crate::api::scrape::{BasicAuth, Scheme, TlsConfig, TlsVersion};
 use crate::monitoring::pod_monitor::{
-    PodMonitorPodMetricsEndpoints as Endpoint, PodMonitorPodMetricsEndpointsRelabelings as Relabeling,
-    PodMonitorPodMetricsEndpointsRelabelingsAction as Action, PodMonitorSelector, PodMonitorSelectorMatchExpressions,
-    PodMonitorSpec,
+    PodMonitorPodMetricsEndpoints as Endpoint, PodMonitorPodMetricsEndpointsBasicAuth as Auth,
+    PodMonitorPodMetricsEndpointsBasicAuthPassword as Password,
+    PodMonitorPodMetricsEndpointsBasicAuthUsername as Username, PodMonitorPodMetricsEndpointsRelabelings as Relabeling,
+    PodMonitorPodMetricsEndpointsRelabelingsAction as Action, PodMonitorPodMetricsEndpointsScheme as AskedScheme,
+    PodMonitorPodMetricsEndpointsTlsConfig as Tls, PodMonitorPodMetricsEndpointsTlsConfigCa as Ca,
+    PodMonitorPodMetricsEndpointsTlsConfigCaConfigMap as CaConfigMap,
+    PodMonitorPodMetricsEndpointsTlsConfigCaSecret as CaSecret, PodMonitorPodMetricsEndpointsTlsConfigCert as Cert,
+    PodMonitorPodMetricsEndpointsTlsConfigCertConfigMap as CertConfigMap,
+    PodMonitorPodMetricsEndpointsTlsConfigCertSecret as CertSecret,
+    PodMonitorPodMetricsEndpointsTlsConfigKeySecret as KeySecret,
+    PodMonitorPodMetricsEndpointsTlsConfigMaxVersion as MaxVersion,
+    PodMonitorPodMetricsEndpointsTlsConfigMinVersion as MinVersion, PodMonitorSelector,
+    PodMonitorSelectorMatchExpressions, PodMonitorSpec,
 };
 use crate::sidecar;
 
 /// The annotation [`crate::api::INJECTED_ANNOTATION`] as service discovery names it.
 const INJECTED: &str = "__meta_kubernetes_pod_annotation_rosey_dev_injected";
 
-pub fn pod_monitor(monitor: &Valid<'_>) -> PodMonitorSpec {
+pub fn pod_monitor(monitor: &Valid<'_>, platform: &Platform) -> PodMonitorSpec {
     let selector = &monitor.spec.selector;
     let expressions = selector.match_expressions.as_ref().map(|expressions| {
         let expression = |e: &k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelectorRequirement| {
@@ -45,6 +59,7 @@ pub fn pod_monitor(monitor: &Valid<'_>) -> PodMonitorSpec {
             ..Relabeling::default()
         },
     ];
+    let scrape = &monitor.spec.scrape;
     PodMonitorSpec {
         selector: PodMonitorSelector {
             match_labels: selector.match_labels.clone(),
@@ -53,12 +68,91 @@ pub fn pod_monitor(monitor: &Valid<'_>) -> PodMonitorSpec {
         pod_metrics_endpoints: Some(vec![Endpoint {
             port: Some(sidecar::PORT_NAME.into()),
             path: Some("/metrics".into()),
-            interval: Some(monitor.spec.scrape.interval.to_string()),
-            scrape_timeout: Some(monitor.spec.scrape.timeout.to_string()),
+            interval: Some(scrape.interval.to_string()),
+            scrape_timeout: Some(scrape.timeout.to_string()),
+            scheme: (scrape.scheme == Scheme::Https).then_some(AskedScheme::Https),
+            tls_config: scrape.tls_config.as_ref().map(|config| tls(config, platform)),
+            basic_auth: scrape.basic_auth.as_ref().map(auth),
             honor_labels: Some(false),
             relabelings: Some(relabelings),
             ..Endpoint::default()
         }]),
         ..PodMonitorSpec::default()
+    }
+}
+
+/// What this platform silently drops: versions of TLS are known since prometheus-operator 0.76.
+pub fn lost_tls_versions(monitor: &Valid<'_>, platform: &Platform) -> Option<String> {
+    let config = monitor.spec.scrape.tls_config.as_ref()?;
+    let asked = config.min_version.is_some() || config.max_version.is_some();
+    (asked && !knows_tls_versions(platform)).then(|| {
+        "spec.scrape.tlsConfig: minVersion and maxVersion need prometheus-operator 0.76; they are left out".into()
+    })
+}
+
+fn knows_tls_versions(platform: &Platform) -> bool {
+    platform.has(Version(0, 76, 0), Version(0, 0, 0))
+}
+
+fn tls(config: &TlsConfig, platform: &Platform) -> Tls {
+    let known = |version: Option<TlsVersion>| version.filter(|_| knows_tls_versions(platform));
+    Tls {
+        ca: config.ca.clone().map(|SecretOrConfigMap { secret, config_map }| Ca {
+            secret: secret.map(|SecretKeyRef { name, key }| CaSecret {
+                name: Some(name),
+                key,
+                optional: None,
+            }),
+            config_map: config_map.map(|ConfigMapKeyRef { name, key }| CaConfigMap {
+                name: Some(name),
+                key,
+                optional: None,
+            }),
+        }),
+        cert: config
+            .cert
+            .clone()
+            .map(|SecretOrConfigMap { secret, config_map }| Cert {
+                secret: secret.map(|SecretKeyRef { name, key }| CertSecret {
+                    name: Some(name),
+                    key,
+                    optional: None,
+                }),
+                config_map: config_map.map(|ConfigMapKeyRef { name, key }| CertConfigMap {
+                    name: Some(name),
+                    key,
+                    optional: None,
+                }),
+            }),
+        key_secret: config.key_secret.clone().map(|SecretKeyRef { name, key }| KeySecret {
+            name: Some(name),
+            key,
+            optional: None,
+        }),
+        server_name: config.server_name.clone(),
+        insecure_skip_verify: config.insecure_skip_verify.then_some(true),
+        min_version: known(config.min_version).map(|version| match version {
+            TlsVersion::Tls12 => MinVersion::Tls12,
+            TlsVersion::Tls13 => MinVersion::Tls13,
+        }),
+        max_version: known(config.max_version).map(|version| match version {
+            TlsVersion::Tls12 => MaxVersion::Tls12,
+            TlsVersion::Tls13 => MaxVersion::Tls13,
+        }),
+    }
+}
+
+fn auth(BasicAuth { username, password }: &BasicAuth) -> Auth {
+    Auth {
+        username: Some(Username {
+            name: Some(username.name.clone()),
+            key: username.key.clone(),
+            optional: None,
+        }),
+        password: Some(Password {
+            name: Some(password.name.clone()),
+            key: password.key.clone(),
+            optional: None,
+        }),
     }
 }

@@ -7,6 +7,7 @@ mod alerts;
 mod exporter;
 mod labels;
 mod notifications;
+mod scrape;
 
 pub use alerts::{ResolvedAlert, ResolvedLevel};
 pub(in crate::plan) use exporter::is_enough_memory;
@@ -120,7 +121,8 @@ pub fn validate<'a>(monitor: &'a RoseyMonitor, platform: &Platform) -> Result<Va
     if let Some(health) = &spec.bot.health {
         found.positive("spec.bot.health.timeout", &health.timeout);
     }
-    exporter::check(&mut found, spec, platform);
+    exporter::check(&mut found, name, namespace, spec, platform);
+    scrape::check(&mut found, spec);
     let (alerts, skipped) = alerts::resolve(&mut found, spec);
     if let Some(notifications) = &spec.notifications {
         notifications::check(&mut found, notifications, &alerts);

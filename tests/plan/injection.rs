@@ -1,3 +1,5 @@
+mod volumes;
+
 use json_patch::Patch;
 use rosey_monitor::api::RoseyMonitor;
 use rosey_monitor::plan::Platform;

@@ -35,9 +35,12 @@ impl ExprVisitor for Selectors {
 
 #[test]
 fn every_selector_of_every_alert_is_bound_to_its_monitor() {
-    let plan = planned(&example("s0-rosey.yaml"));
-    assert_eq!(rules(&plan).len(), 15);
-    for rule in rules(&plan) {
+    let plans = [("s0-rosey.yaml", 15), ("s1-metrics.yaml", 5), ("s3-logs.yaml", 3)].map(|(name, alerts)| {
+        let plan = planned(&example(name));
+        assert_eq!(rules(&plan).len(), alerts, "{name}");
+        plan
+    });
+    for rule in plans.iter().flat_map(rules) {
         let expr = rule["expr"].as_str().unwrap();
         let parsed = parse(expr).unwrap_or_else(|error| panic!("{expr}: {error}"));
         let mut selectors = Selectors(Vec::new());

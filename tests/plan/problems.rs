@@ -1,3 +1,5 @@
+mod scrape;
+
 use rosey_monitor::plan::{Platform, plan};
 
 use crate::{example, monitor, with_spec};
@@ -129,8 +131,8 @@ fn what_the_environment_leaves_out_can_be_forced() {
             .collect()
     };
     let without_metrics = [
-        "HighErrorRate: spec.bot.metrics is not set",
-        "CriticalError: spec.bot.metrics is not set",
+        "HighErrorRate: none of spec.bot.metrics, spec.bot.logs is set",
+        "CriticalError: none of spec.bot.metrics, spec.bot.logs is set",
     ];
     assert_eq!(skipped("")[0], "NoUsersInChannel: environment is not prod");
     assert_eq!(skipped("")[1..], without_metrics);

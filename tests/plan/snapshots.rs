@@ -1,3 +1,4 @@
+use rosey_monitor::api::scrape::TlsVersion;
 use rosey_monitor::plan::{Kind, Object, Platform, plan};
 
 use crate::{example, planned, with_spec};
@@ -116,4 +117,81 @@ fn nothing_is_said_of_an_alert_that_is_over_where_the_user_wants_none_of_it() {
         }
         assert_eq!(seen, 2);
     }
+}
+
+#[test]
+fn a_monitor_that_reads_logs_and_is_read_by_tls_makes_these_objects() {
+    insta::assert_snapshot!(yaml(&planned(&example("s3-logs.yaml"))));
+}
+
+#[test]
+fn a_bot_with_metrics_of_its_own_alone_is_asked_in_its_own_words() {
+    let plan = planned(&example("s1-metrics.yaml"));
+    let groups = &plan
+        .objects
+        .iter()
+        .find(|object| object.kind == Kind::PrometheusRule)
+        .unwrap()
+        .json["spec"]["groups"];
+    let rules = groups
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|group| group["rules"].as_array().unwrap());
+    let lines: Vec<_> = rules
+        .map(|rule| {
+            format!(
+                "{}: {}",
+                rule["alert"].as_str().unwrap(),
+                rule["expr"].as_str().unwrap()
+            )
+        })
+        .collect();
+    insta::assert_snapshot!(lines.join("\n"));
+    insta::assert_debug_snapshot!(plan.report.skipped);
+}
+
+#[test]
+fn the_exporter_is_told_of_plugins_and_of_a_gateway_with_the_labels_of_a_scrape() {
+    let mut monitor = example("s2-plugins.yaml");
+    monitor.spec.exporter.pushgateway = serde_json::from_value(serde_json::json!({
+        "url": "https://pushgateway.example.org/bots", "interval": "1m",
+        "basicAuth": {"username": "rosey", "passwordSecretRef": {"name": "push", "key": "secret"}},
+    }))
+    .unwrap();
+    let plan = planned(&monitor);
+    insta::assert_snapshot!(plan.objects[0].json["data"]["exporter.yaml"].as_str().unwrap());
+}
+
+#[test]
+fn an_older_prometheus_operator_gets_no_versions_of_tls_and_its_user_is_told() {
+    let mut monitor = example("s3-logs.yaml");
+    let tls = monitor.spec.scrape.tls_config.as_mut().unwrap();
+    (tls.min_version, tls.max_version) = (Some(TlsVersion::Tls12), Some(TlsVersion::Tls13));
+    let asked = |platform: &Platform| {
+        let plan = plan(&monitor, platform).unwrap();
+        let scrape = plan
+            .objects
+            .iter()
+            .find(|object| object.kind == Kind::PodMonitor)
+            .unwrap();
+        let tls = scrape.json["spec"]["podMetricsEndpoints"][0]["tlsConfig"].clone();
+        (
+            tls["minVersion"].clone(),
+            tls["maxVersion"].clone(),
+            plan.report.warnings,
+        )
+    };
+    let (least, most, warnings) = asked(&Platform::default());
+    assert_eq!((least, most, warnings), ("TLS12".into(), "TLS13".into(), Vec::new()));
+    let older = Platform {
+        prometheus_operator: Some("0.75.2".parse().unwrap()),
+        ..Platform::default()
+    };
+    let (least, most, warnings) = asked(&older);
+    assert!(least.is_null() && most.is_null(), "{least} {most}");
+    assert_eq!(
+        warnings,
+        ["spec.scrape.tlsConfig: minVersion and maxVersion need prometheus-operator 0.76; they are left out"]
+    );
 }

@@ -8,7 +8,8 @@ use reqwest::Url;
 
 use super::Kind;
 use crate::api::RoseyMonitor;
-use crate::api::notifications::{Channel, SecretKeyRef};
+use crate::api::notifications::Channel;
+use crate::api::references::SecretKeyRef;
 use crate::cli::Error;
 use crate::cli::cluster::api_error;
 

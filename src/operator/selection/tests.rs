@@ -80,6 +80,23 @@ fn whoever_selects_everything_selects_us() {
 }
 
 #[test]
+fn what_is_selected_and_then_refused_is_not_taken_up() {
+    let of = |status| Selection {
+        status,
+        reason: "any",
+        message: "before".into(),
+    };
+    let when = Time("2026-01-01T00:00:00Z".parse().unwrap());
+    let refused = Some(("key \"user\" in secret \"web\" not found".to_owned(), Some(when)));
+    let verdict = of("True").unless_refused(refused.clone());
+    assert_eq!((verdict.status, verdict.reason), ("False", "ScrapeRefused"));
+    let said = "refused the PodMonitor at 2026-01-01T00:00:00Z: key \"user\" in secret \"web\" not found; correct";
+    assert!(verdict.message.contains(said), "{}", verdict.message);
+    assert_eq!(of("Unknown").unless_refused(refused), of("Unknown"));
+    assert_eq!(of("True").unless_refused(None), of("True"));
+}
+
+#[test]
 fn what_is_missing_is_named_with_the_mend() {
     let cases = [
         (

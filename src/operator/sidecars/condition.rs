@@ -209,7 +209,7 @@ fn unread(monitor: &str, namespace: &str, pods: &[Selected], off: Option<&str>) 
     let (n, why) = (left_out().count(), pod.unread.left_out.as_deref()?);
     let message = format!(
         "{n} of {total} pods lack what the exporter should read, for example pod {}: {why}; \
-         change the pod's template or spec.exporter",
+         change the pod's template or the monitor",
         pod.pod
     );
     Some(("VolumesMissing", message))

@@ -345,8 +345,21 @@ fn a_pod_that_is_older_than_what_its_exporter_should_read_is_outdated_and_says_w
     assert_eq!(
         lacking.injected.message,
         format!(
-            "1 of 1 pods lack what the exporter should read, for example pod b: {why}; change the pod's template or spec.exporter"
+            "1 of 1 pods lack what the exporter should read, for example pod b: {why}; change the pod's template or the monitor"
         )
+    );
+
+    // A Secret that came into the monitor later is in no older pod: it still speaks plain HTTP.
+    let web = json!({"disk": [{"volume": "data"}], "webConfigSecretRef": {"name": "web"}});
+    let plain = said(vec![mounting("d", &json!({}))], web);
+    assert_eq!((plain.counts.outdated, plain.injected.status), (1, "False"));
+    assert!(
+        plain
+            .injected
+            .message
+            .contains("was to read volume rosey-exporter-web; run"),
+        "{}",
+        plain.injected.message
     );
 
     // What was left out of the pod is no longer asked for.

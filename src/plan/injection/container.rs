@@ -10,6 +10,7 @@ use crate::api::RoseyMonitor;
 use crate::plan::validate::is_enough_memory;
 use crate::plan::{Platform, exporter_config_map};
 use crate::sidecar::{CONFIG_DIR, CONFIG_FILE, CONFIG_VOLUME, CONTAINER, PORT_NAME, VOLUMES_DIR};
+use crate::sidecar::{PUSH_DIR, PUSH_PASSWORD, PUSH_VOLUME, STATE_DIR, STATE_VOLUME, WEB_DIR, WEB_FLAG, WEB_VOLUME};
 
 /// The user and group that the exporter runs as where nothing speaks for another.
 const NOBODY: i64 = 65532;
@@ -18,13 +19,86 @@ const NOBODY: i64 = 65532;
 /// so our configuration goes there too: the exporter never holds the bot's token.
 const TOKEN_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/// The volumes that the monitor's sources name.
-#[must_use]
+/// The volumes of the pod that the monitor's sources name.
 pub fn volumes(monitor: &RoseyMonitor) -> BTreeSet<&str> {
-    let spec = &monitor.spec.exporter;
-    let disk = spec.disk.iter().map(|disk| disk.volume.as_str());
-    disk.chain(spec.backups.iter().map(|backups| backups.volume.as_str()))
+    let (bot, exporter) = (&monitor.spec.bot, &monitor.spec.exporter);
+    let disk = exporter.disk.iter().map(|disk| disk.volume.as_str());
+    disk.chain(exporter.backups.iter().map(|backups| backups.volume.as_str()))
+        .chain(bot.logs.iter().map(|logs| logs.volume.as_str()))
         .collect()
+}
+
+/// The volumes that an exporter of this monitor mounts besides that of its configuration; what a pod lacks of them, it is too
+/// old for.
+#[must_use]
+pub fn mounted(monitor: &RoseyMonitor) -> BTreeSet<&str> {
+    let own: Vec<&'static str> = own_names(monitor).filter(|name| *name != CONFIG_VOLUME).collect();
+    volumes(monitor).into_iter().chain(own).collect()
+}
+
+/// Names of the volumes that come into the pod with the exporter.
+pub fn own_names(monitor: &RoseyMonitor) -> impl Iterator<Item = &'static str> {
+    own(monitor).map(|own| own.name)
+}
+
+/// The volumes that come into the pod with the exporter.
+pub fn own_volumes(monitor: &RoseyMonitor) -> Vec<Value> {
+    let volume = |own: Own| {
+        let mut volume = own.source;
+        volume["name"] = own.name.into();
+        volume
+    };
+    own(monitor).map(volume).collect()
+}
+
+/// A volume that comes into the pod with the exporter.
+struct Own {
+    name: &'static str,
+    path: &'static str,
+    read_only: bool,
+    /// Where its content comes from, in the field of its kind.
+    source: Value,
+}
+
+/// All of them are optional: a pod must start without them.
+fn own(monitor: &RoseyMonitor) -> impl Iterator<Item = Own> {
+    // Without fsGroup kubelet leaves the files of a volume to root, and the exporter is another user.
+    const READABLE: i32 = 0o444;
+    let (bot, exporter) = (&monitor.spec.bot, &monitor.spec.exporter);
+    let config_map = exporter_config_map(monitor.metadata.name.as_deref().unwrap_or_default());
+    let config = Own {
+        name: CONFIG_VOLUME,
+        path: CONFIG_DIR,
+        read_only: true,
+        source: json!({ "configMap": { "name": config_map, "optional": true } }),
+    };
+    let web = exporter.web_config_secret_ref.as_ref().map(|web| Own {
+        name: WEB_VOLUME,
+        path: WEB_DIR,
+        read_only: true,
+        // The whole of it: the file may name certificates beside it.
+        source: json!({ "secret": { "secretName": web.name, "optional": true, "defaultMode": READABLE } }),
+    });
+    let gateway = exporter.pushgateway.as_ref();
+    let push = gateway.and_then(|gateway| gateway.basic_auth.as_ref()).map(|auth| {
+        let password = &auth.password_secret_ref;
+        let items = [json!({ "key": password.key, "path": PUSH_PASSWORD })];
+        Own {
+            name: PUSH_VOLUME,
+            path: PUSH_DIR,
+            read_only: true,
+            source: json!({ "secret": { "secretName": password.name, "items": items, "optional": true, "defaultMode": READABLE } }),
+        }
+    });
+    // It outlives the container, so that a restart of the exporter counts no line twice. In memory, because cluster-autoscaler
+    // keeps a node for a pod with an emptyDir on its disk (isLocalVolume in cluster-autoscaler/utils/drain/drain.go).
+    let state = bot.logs.as_ref().map(|_| Own {
+        name: STATE_VOLUME,
+        path: STATE_DIR,
+        read_only: false,
+        source: json!({ "emptyDir": { "medium": "Memory", "sizeLimit": "1Mi" } }),
+    });
+    [Some(config), web, push, state].into_iter().flatten()
 }
 
 /// Why a volume is left out: its mount would make the pod invalid.
@@ -45,10 +119,13 @@ pub fn exporter(pod: &Pod<'_>, monitor: &RoseyMonitor, platform: &Platform) -> V
         .filter(|volume| why_not_mounted(pod, volume).is_none())
         .collect();
 
-    let mut mounts = vec![
-        json!({ "name": CONFIG_VOLUME, "mountPath": CONFIG_DIR, "readOnly": true }),
+    let mut mounts: Vec<_> = own(monitor)
+        .map(|own| json!({ "name": own.name, "mountPath": own.path, "readOnly": own.read_only }))
+        .collect();
+    mounts.insert(
+        1,
         json!({ "name": CONFIG_VOLUME, "mountPath": TOKEN_DIR, "readOnly": true }),
-    ];
+    );
     mounts.extend(
         volumes
             .iter()
@@ -63,11 +140,17 @@ pub fn exporter(pod: &Pod<'_>, monitor: &RoseyMonitor, platform: &Platform) -> V
             pod.numeric_id(field).unwrap_or(NOBODY)
         }
     };
+    let mut args = vec!["--config".to_owned(), format!("{CONFIG_DIR}/{CONFIG_FILE}")];
+    args.extend(
+        spec.web_config_secret_ref
+            .as_ref()
+            .map(|web| format!("{WEB_FLAG}={WEB_DIR}/{}", web.key)),
+    );
     let mut container = json!({
         "name": CONTAINER,
         "image": super::image(monitor, platform),
         "imagePullPolicy": "IfNotPresent",
-        "args": ["--config", format!("{CONFIG_DIR}/{CONFIG_FILE}")],
+        "args": args,
         // The configuration may reach the pod a minute after its start, the port is fixed now.
         "env": [{ "name": "METRICS_PORT", "value": spec.port.to_string() }],
         "ports": [{ "name": PORT_NAME, "containerPort": spec.port, "protocol": "TCP" }],
@@ -87,11 +170,6 @@ pub fn exporter(pod: &Pod<'_>, monitor: &RoseyMonitor, platform: &Platform) -> V
         container["restartPolicy"] = json!("Always");
     }
     container
-}
-
-/// The volume with the exporter's configuration. Optional: a pod must start without it.
-pub fn config_volume(monitor: &str) -> Value {
-    json!({ "name": CONFIG_VOLUME, "configMap": { "name": exporter_config_map(monitor), "optional": true } })
 }
 
 /// Resources that leave the pod's class as it is.

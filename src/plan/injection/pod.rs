@@ -156,12 +156,13 @@ impl<'a> Pod<'a> {
         operations
     }
 
-    /// The operation that appends to a list of the spec, or begins it.
-    pub fn append(&self, list: &str, item: Value) -> Value {
+    /// Operations that append to a list of the spec, or begin it.
+    pub fn append(&self, list: &str, items: Vec<Value>) -> Vec<Value> {
         if self.0["spec"][list].is_array() {
-            add(&format!("/spec/{list}/-"), &item)
+            let path = format!("/spec/{list}/-");
+            items.iter().map(|item| add(&path, item)).collect()
         } else {
-            add(&format!("/spec/{list}"), &Value::Array(vec![item]))
+            vec![add(&format!("/spec/{list}"), &Value::Array(items))]
         }
     }
 }

@@ -4,7 +4,7 @@ use super::Findings;
 use crate::api::alerts::{Level as AskedLevel, Override, Severity};
 use crate::api::status::Skipped;
 use crate::api::{Duration, RoseyMonitorSpec, Threshold};
-use crate::catalogue::alert::{Level as CatalogueLevel, Needs, Unit};
+use crate::catalogue::alert::{Level as CatalogueLevel, Unit};
 use crate::catalogue::{self, Alert};
 
 /// An alert in force.
@@ -103,18 +103,16 @@ pub fn unknown(name: &str) -> String {
 
 fn reason_to_skip(alert: &Alert, asked: Option<&Override>, spec: &RoseyMonitorSpec) -> Option<String> {
     let enabled = asked.and_then(|o| o.enabled);
-    let missing = match alert.needs {
-        Needs::Health if spec.bot.health.is_none() => Some("spec.bot.health is not set"),
-        Needs::BotMetrics if spec.bot.metrics.is_none() => Some("spec.bot.metrics is not set"),
-        Needs::Disk if spec.exporter.disk.is_empty() => Some("spec.exporter.disk is not set"),
-        Needs::Backups if spec.exporter.backups.is_none() => Some("spec.exporter.backups is not set"),
-        _ => None,
-    };
+    let missing = !alert.needs.is_empty() && !alert.needs.iter().any(|source| source.is_read(spec));
     let production = matches!(spec.environment.as_str(), "prod" | "production");
     if enabled == Some(false) {
         Some("switched off by spec.alerts.overrides".into())
-    } else if let Some(missing) = missing {
-        Some(missing.into())
+    } else if missing {
+        let fields: Vec<_> = alert.needs.iter().map(|source| source.field()).collect();
+        Some(match fields[..] {
+            [field] => format!("{field} is not set"),
+            _ => format!("none of {} is set", fields.join(", ")),
+        })
     } else if alert.production_only && !production && enabled != Some(true) {
         Some("environment is not prod".into())
     } else {

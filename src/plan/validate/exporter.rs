@@ -1,4 +1,4 @@
-//! The sidecar: image, port, volumes, resources and the scrape.
+//! The sidecar: image, port, volumes and resources.
 
 use std::collections::BTreeSet;
 
@@ -6,14 +6,11 @@ use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::Findings;
-use crate::api::Duration;
 use crate::api::RoseyMonitorSpec;
+use crate::api::exporter::Pushgateway;
 use crate::api::quantities::quantity;
 use crate::api::schema::below;
 use crate::plan::{Platform, exporter_config};
-
-/// The longest interval of scrapes and evaluations, in seconds.
-const LONGEST_INTERVAL: u64 = 120;
 
 /// The least memory, in bytes, that the sidecar starts and works with.
 const LEAST_MEMORY: f64 = 8_388_608.0;
@@ -37,6 +34,7 @@ pub fn check_container(found: &mut Findings, spec: &RoseyMonitorSpec, platform: 
     let bot_ports = [
         ("spec.bot.health.port", spec.bot.health.as_ref().map(|h| h.port)),
         ("spec.bot.metrics.port", spec.bot.metrics.as_ref().map(|m| m.port)),
+        ("spec.bot.plugins.port", spec.bot.plugins.as_ref().map(|p| p.port)),
     ];
     for (field, _) in bot_ports.iter().filter(|(_, port)| *port == Some(exporter.port)) {
         found.problem(
@@ -49,7 +47,7 @@ pub fn check_container(found: &mut Findings, spec: &RoseyMonitorSpec, platform: 
     }
 }
 
-pub fn check(found: &mut Findings, spec: &RoseyMonitorSpec, platform: &Platform) {
+pub fn check(found: &mut Findings, name: &str, namespace: &str, spec: &RoseyMonitorSpec, platform: &Platform) {
     let exporter = &spec.exporter;
     check_container(found, spec, platform);
 
@@ -67,64 +65,54 @@ pub fn check(found: &mut Findings, spec: &RoseyMonitorSpec, platform: &Platform)
     if let Some(backups) = &exporter.backups {
         relative(found, "spec.exporter.backups.path", &backups.path);
     }
-
-    if let Err((field, reason)) = exporter_config::config(spec).check() {
-        found.problem(field_of_spec(&field), reason);
+    if let Some(logs) = &spec.bot.logs {
+        relative(found, "spec.bot.logs.path", &logs.path);
     }
-
-    let interval = found.positive("spec.scrape.interval", &spec.scrape.interval);
-    let timeout = found.positive("spec.scrape.timeout", &spec.scrape.timeout);
-    if let (Some(interval), Some(timeout)) = (interval, timeout)
-        && timeout > interval
+    if let Some(gateway) = &exporter.pushgateway {
+        check_pushgateway(found, gateway);
+    }
+    if let Some(web) = &exporter.web_config_secret_ref
+        && matches!(web.key.as_str(), "." | "..")
     {
-        let message = format!(
-            "{} is longer than spec.scrape.interval, {}",
-            spec.scrape.timeout, spec.scrape.interval
+        found.problem(
+            "spec.exporter.webConfigSecretRef.key",
+            format!("{:?} is no key of a Secret; write one such as web.yml", web.key),
         );
-        found.problem("spec.scrape.timeout", message);
     }
-    warn_of_short_scrape(found, spec, timeout);
-    // Prometheus forgets a series five minutes after its last sample; then `absent()` speaks of a bot that is there, and an
-    // alert that keeps itself firing has nothing to keep.
-    let intervals = [
-        ("spec.scrape.interval", Some(&spec.scrape.interval)),
-        ("spec.alerts.interval", spec.alerts.interval.as_ref()),
-    ];
-    for (field, interval) in intervals {
-        if interval
-            .and_then(Duration::seconds)
-            .is_some_and(|seconds| seconds > LONGEST_INTERVAL)
-        {
-            found.problem(
-                field,
-                "is longer than 2m; Prometheus forgets a series after five minutes, and alerts would flap",
-            );
-        }
+
+    if let Err((field, reason)) = exporter_config::config(name, namespace, spec).check() {
+        found.problem(field_of_spec(&field), reason);
     }
 }
 
-/// The exporter answers before Prometheus gives up, so the bot may have less time than its own timeout says. The default is
-/// nobody's wish, and the shortest scrapes leave no whole second: this is odd, not wrong.
-fn warn_of_short_scrape(found: &mut Findings, spec: &RoseyMonitorSpec, scrape: Option<u64>) {
-    let default = Some(2);
-    let health = spec.bot.health.as_ref().and_then(|health| health.timeout.seconds());
-    if let (Some(health), Some(scrape)) = (health, scrape)
-        && health >= scrape
-        && Some(health) != default
-    {
-        found.warn(format!(
-            "spec.bot.health.timeout: {health}s is cut short half a second before spec.scrape.timeout, {scrape}s; \
-             write a scrape timeout of at least {}s",
-            health + 1
-        ));
+fn check_pushgateway(found: &mut Findings, gateway: &Pushgateway) {
+    let field = "spec.exporter.pushgateway";
+    found.positive(&format!("{field}.interval"), &gateway.interval);
+    let authority = gateway.url.split('/').nth(2).unwrap_or_default();
+    let port = match authority.rsplit_once(':') {
+        // The colons of an IPv6 address are inside its brackets.
+        Some((_, port)) if !port.ends_with(']') => port.parse::<u16>().ok(),
+        _ => Some(80),
+    };
+    if port.is_none_or(|port| port == 0) {
+        // Without the address itself: it may have a password in it.
+        found.problem(
+            format!("{field}.url"),
+            "must have a port from 1 to 65535, or none, such as http://pushgateway:9091",
+        );
     }
 }
 
 /// Where the user wrote what stands at this path of the exporter's configuration.
 fn field_of_spec(field: &str) -> String {
+    let field = match field {
+        "pushgateway.intervalSeconds" => "pushgateway.interval",
+        "pushgateway.username" => "pushgateway.basicAuth.username",
+        other => other,
+    };
     let field = field.replace("timeoutSeconds", "timeout").replace(".label", ".path");
     match field.split_once('.') {
-        Some(("health" | "metrics", _)) => format!("spec.bot.{field}"),
+        Some(("health" | "metrics" | "plugins" | "logs", _)) => format!("spec.bot.{field}"),
         _ => format!("spec.exporter.{field}"),
     }
 }

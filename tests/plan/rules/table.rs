@@ -5,6 +5,7 @@ pub const STEP: u64 = 15;
 /// When what the alert waits for begins: after twenty steps in which all was well.
 pub const BEGIN: u64 = 21 * STEP;
 
+#[derive(Clone)]
 pub struct Row {
     pub alert: &'static str,
     pub severity: &'static str,

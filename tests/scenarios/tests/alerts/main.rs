@@ -6,6 +6,7 @@
 mod bot_down;
 mod by_hand;
 mod channels;
+mod encrypted;
 mod hostile_text;
 mod notifications;
 mod render;

@@ -1,5 +1,7 @@
 //! Monitors that nobody thought of: one generator keeps to what is allowed, the other puts any text anywhere.
 
+mod exporter;
+
 use proptest::collection::vec;
 use proptest::option::{of, weighted};
 use proptest::prelude::*;
@@ -196,41 +198,6 @@ fn notifications(text: BoxedStrategy<String>) -> impl Strategy<Value = Value> {
     })
 }
 
-fn exporter(text: BoxedStrategy<String>) -> impl Strategy<Value = Value> {
-    let resources = prop_oneof![
-        Just(json!({ "limits": { "memory": "64Mi" } })),
-        ("[1-9][0-9]m", "[1-9][0-9]Mi").prop_map(
-            |(cpu, memory)| json!({ "requests": { "cpu": cpu, "memory": memory }, "limits": { "memory": "128Mi" } })
-        ),
-    ];
-    (
-        of("rosey-monitor/[a-z]{1,10}:[0-9]\\.[0-9]"),
-        20_000..60_000,
-        of(resources),
-        of("[a-z]{1,10}(/[a-z]{1,5})?"),
-        of(text),
-    )
-        .prop_map(|(image, port, resources, folder, pattern)| {
-            object([
-                ("image", json!(image)),
-                ("port", json!(port)),
-                ("resources", json!(resources)),
-                (
-                    "disk",
-                    json!([{ "volume": "data" }, object([("volume", json!("logs")), ("path", json!(folder))])]),
-                ),
-                (
-                    "backups",
-                    object([
-                        ("volume", json!("backups")),
-                        ("path", json!(folder)),
-                        ("pattern", json!(pattern)),
-                    ]),
-                ),
-            ])
-        })
-}
-
 /// A monitor's spec in which `text` fills every field that takes words of the user's own.
 fn spec(text: BoxedStrategy<String>) -> impl Strategy<Value = Value> {
     let overrides = subsequence(ALERTS.to_vec(), 0..5).prop_flat_map(|alerts| {
@@ -253,15 +220,6 @@ fn spec(text: BoxedStrategy<String>) -> impl Strategy<Value = Value> {
                 ("runbookURL", json!(runbook)),
             ])
         });
-    let bot = (
-        of((1..10_000i32, "/[a-z]{0,10}", "[1-9]s|[1-5][0-9]s|1m")),
-        of((1..10_000i32, "/[a-z$&'()*+,;=:@%/-]{0,10}")),
-    )
-        .prop_map(|(health, metrics)| {
-            let health = health.map(|(port, path, timeout)| json!({ "port": port, "path": path, "timeout": timeout }));
-            let metrics = metrics.map(|(port, path)| json!({ "port": port, "path": path }));
-            object([("health", json!(health)), ("metrics", json!(metrics))])
-        });
     let selector = prop_oneof![
         "[a-z]{1,10}".prop_map(|app| json!({ "matchLabels": { "app": app } })),
         "[a-z]{1,10}".prop_map(|app| json!({ "matchLabels": { "app": app }, "matchExpressions": [{ "key": "tier", "operator": "NotIn", "values": ["web"] }] })),
@@ -276,16 +234,14 @@ fn spec(text: BoxedStrategy<String>) -> impl Strategy<Value = Value> {
         selector,
         of(prop::bool::weighted(0.1)),
         of("[a-zA-Z0-9]{0,20}"),
-        of(bot),
-        of(exporter(text.clone())),
-        of((1..120u32, 1..120u32)),
+        of(exporter::bot()),
+        of(exporter::exporter(text.clone())),
+        of(exporter::scrape()),
         of(alerts),
         weighted(0.8, notifications(text)),
     )
         .prop_map(
             |(environment, selector, paused, label, bot, exporter, scrape, alerts, notifications)| {
-                let scrape = scrape
-                    .map(|(a, b)| json!({ "interval": format!("{}s", a.max(b)), "timeout": format!("{}s", a.min(b)) }));
                 object([
                     ("environment", json!(environment)),
                     ("selector", selector),

@@ -22,6 +22,8 @@ use serde_json::{Value, json};
 const EACH: usize = 1000;
 const BATCH: usize = 100;
 const NAMESPACE: &str = "bots";
+/// Name of the Secret and of the `ConfigMap` with what Prometheus shows and believes.
+const TLS: &str = "tls";
 const PATIENCE: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -58,6 +60,7 @@ async fn command_line_api_server_and_operator_agree_and_no_consumer_refuses_what
     lab.install_rosey().await?;
     lab.namespace(NAMESPACE).await?;
     lab.channels(NAMESPACE).await?;
+    credentials(&lab).await?;
     // Without its webhook, so that what the schema lets through reaches the operator.
     let operator = lab.operator("operator", &["--no-injection"]).await?;
     for (n, batch) in monitors.chunks(BATCH).enumerate() {
@@ -98,6 +101,28 @@ async fn command_line_api_server_and_operator_agree_and_no_consumer_refuses_what
     }
     drop(operator);
     lab.nothing_was_forbidden().await
+}
+
+async fn credentials(lab: &Lab) -> Result<()> {
+    let made = rcgen::generate_simple_self_signed(["rosey".to_owned()])?;
+    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let public = json!({ "ca.crt": certificate, "tls.crt": certificate });
+    let mut all = public.clone();
+    for (name, value) in [
+        ("tls.key", key.as_str()),
+        ("username", "prometheus"),
+        ("password", "secret"),
+    ] {
+        all[name] = json!(value);
+    }
+    let metadata = json!({ "name": TLS });
+    for object in [
+        json!({ "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": all }),
+        json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": public }),
+    ] {
+        lab.apply_in(NAMESPACE, &object.to_string()).await?;
+    }
+    Ok(())
 }
 
 /// The same specs in every run; `ROSEY_SEED` gives others.
