@@ -9,11 +9,14 @@
 
 mod bounds;
 mod configuration;
+mod histogram;
 mod options;
 mod page;
+mod regular;
 mod scrape;
 mod server;
 mod sources;
+mod state;
 mod text;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -81,7 +81,7 @@ async fn record_deployment(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    record(&exporter, peer, &headers, &body, deployments::deployment)
+    record(&exporter, peer, &headers, &body, deployments::deployment).await
 }
 
 async fn record_rollback(
@@ -90,10 +90,10 @@ async fn record_rollback(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    record(&exporter, peer, &headers, &body, deployments::rollback)
+    record(&exporter, peer, &headers, &body, deployments::rollback).await
 }
 
-fn record(exporter: &Exporter, peer: SocketAddr, headers: &HeaderMap, body: &[u8], read: Reader) -> Response {
+async fn record(exporter: &Exporter, peer: SocketAddr, headers: &HeaderMap, body: &[u8], read: Reader) -> Response {
     let refuse = |status: StatusCode, reason: String| (status, format!("{reason}\n")).into_response();
     if !peer.ip().to_canonical().is_loopback() {
         return refuse(StatusCode::FORBIDDEN, "records are taken from this host only".into());
@@ -128,8 +128,11 @@ fn record(exporter: &Exporter, peer: SocketAddr, headers: &HeaderMap, body: &[u8
     };
     match fields.and_then(|fields| read(fields, config.environment.as_deref())) {
         Ok(event) => {
-            exporter.record(event);
-            Json(json!({"status": "recorded"})).into_response()
+            let mut answer = json!({"status": "recorded"});
+            if let Some(saved) = exporter.record(event).await {
+                answer["saved"] = saved.into();
+            }
+            Json(answer).into_response()
         }
         Err(refusal) => refuse(StatusCode::BAD_REQUEST, refusal.to_string()),
     }
@@ -144,8 +147,8 @@ mod tests {
     use crate::exporter::sources::fetch::Bot;
     use crate::sidecar::Config;
 
-    #[test]
-    fn a_record_is_taken_from_this_host_only_and_not_from_web_pages() {
+    #[tokio::test]
+    async fn a_record_is_taken_from_this_host_only_and_not_from_web_pages() {
         let configuration = Configuration::fixed(Config {
             deployments: true,
             ..Config::default()
@@ -163,18 +166,17 @@ mod tests {
         )]);
         let mut page = form.clone();
         page.insert(header::ORIGIN, "http://evil.example".parse().unwrap());
-        let status = |peer: &str, headers: &HeaderMap| {
+        let status = async |peer: &str, headers: &HeaderMap| {
             let peer = SocketAddr::from((peer.parse::<IpAddr>().unwrap(), 1234));
-            record(&exporter, peer, headers, b"duration=1", deployments::rollback)
-                .status()
-                .as_u16()
+            let answer = record(&exporter, peer, headers, b"duration=1", deployments::rollback).await;
+            answer.status().as_u16()
         };
-        assert_eq!(status("127.0.0.1", &form), 200);
-        assert_eq!(status("::1", &form), 200);
-        assert_eq!(status("::ffff:127.0.0.1", &form), 200);
-        assert_eq!(status("10.0.0.1", &form), 403);
-        assert_eq!(status("::ffff:10.0.0.1", &form), 403);
-        assert_eq!(status("127.0.0.1", &page), 403);
-        assert_eq!(status("127.0.0.1", &HeaderMap::new()), 415);
+        assert_eq!(status("127.0.0.1", &form).await, 200);
+        assert_eq!(status("::1", &form).await, 200);
+        assert_eq!(status("::ffff:127.0.0.1", &form).await, 200);
+        assert_eq!(status("10.0.0.1", &form).await, 403);
+        assert_eq!(status("::ffff:10.0.0.1", &form).await, 403);
+        assert_eq!(status("127.0.0.1", &page).await, 403);
+        assert_eq!(status("127.0.0.1", &HeaderMap::new()).await, 415);
     }
 }
