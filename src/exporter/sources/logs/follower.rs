@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::siblings;
-use super::tail::{BUFFER, Identity, Mark, Read, Tail, Time};
+use super::tail::{BUFFER, Identity, Mark, Read, Tail, Time, modified};
 use super::tally::{Tally, one_more};
 use crate::exporter::locked;
 
@@ -41,8 +41,10 @@ pub(super) struct Follower {
     since: Time,
     /// Whether the log's first file was found, or found missing.
     begun: bool,
-    /// Whether the files that were read before are still to be found.
-    resuming: bool,
+    /// Whether parts of the log may stand beside it that are not known yet.
+    unsure: bool,
+    /// When a file last came or went beside the log.
+    folder: Option<Time>,
     buffer: Box<[u8]>,
 }
 
@@ -69,7 +71,7 @@ pub(super) struct Look {
 impl Follower {
     /// One that goes on at a position, or begins at the end of what is there.
     pub fn new(path: &Path, position: Option<Position>) -> Self {
-        let resuming = position.is_some();
+        let begun = position.is_some();
         let Position { marks, since } = position.unwrap_or(Position {
             marks: Vec::new(),
             since: (0, 0),
@@ -80,8 +82,9 @@ impl Follower {
             rotated: Vec::new(),
             finished: marks.into(),
             since,
-            begun: resuming,
-            resuming,
+            begun,
+            unsure: begun,
+            folder: None,
             buffer: vec![0; BUFFER].into(),
         }
     }
@@ -107,13 +110,11 @@ impl Follower {
             Ok(found) => look.more |= found,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 look.missing = true;
-                if self.resuming {
-                    self.gather(tally, now);
-                    look.more = true;
-                }
             }
             Err(error) => look.problem = Some(error.to_string()),
         }
+        self.watch_folder();
+        let unsure = std::mem::take(&mut self.unsure);
         match self.read(tally, now) {
             Ok(read) => look.more |= read,
             Err(error) => {
@@ -121,6 +122,11 @@ impl Follower {
                 look.problem = Some(error.to_string());
                 self.let_go();
             }
+        }
+        if unsure {
+            // After the reading, because what is known of the log's own file tells its copies from its parts.
+            self.gather(tally, now);
+            look.more = true;
         }
         look.more |= self.finish(tally, now);
         let open = || self.rotated.iter().chain(&self.current);
@@ -135,7 +141,10 @@ impl Follower {
         }
         let identity = Identity::of(&fs::metadata(&self.path)?);
         if let Some(current) = self.current.as_ref().filter(|current| current.identity() == identity) {
-            self.since = current.modified;
+            // What is to be found beside it was written before that.
+            if !self.unsure {
+                self.since = current.modified;
+            }
             return Ok(false);
         }
         let mut found = Tail::open(&self.path, now)?;
@@ -143,7 +152,7 @@ impl Follower {
         let by_beginning = self.current.is_none();
         if let Some(before) = self.rotated.iter().position(|tail| tail.identity() == found.identity()) {
             found = self.rotated.remove(before);
-        } else if let Some(mark) = found.known(self.finished.iter(), by_beginning)? {
+        } else if let Some(mark) = found.known(&self.finished, by_beginning)? {
             found.go_on(&mark)?;
             self.forget(&mark);
         } else {
@@ -156,8 +165,25 @@ impl Follower {
             }
         }
         self.rotated.extend(self.current.replace(found));
-        self.gather(tally, now);
+        self.unsure = true;
         Ok(true)
+    }
+
+    /// Of a file that was empty at the last look, nothing tells that it was filled, copied and emptied since; but the copy came into
+    /// the folder.
+    fn watch_folder(&mut self) {
+        if self
+            .current
+            .as_ref()
+            .is_some_and(|current| !current.mark().is_nothing())
+        {
+            self.folder = None;
+            return;
+        }
+        let parent = self.path.parent().unwrap_or(Path::new("/"));
+        let folder = fs::metadata(parent).ok().map(|stat| modified(&stat));
+        self.unsure |= self.begun && self.folder != folder;
+        self.folder = folder;
     }
 
     /// What is there before the first look was never promised to be counted: it may be months old.
@@ -179,9 +205,7 @@ impl Follower {
         );
         let own = current.as_ref().map(Tail::identity);
         self.finished = siblings::of(&self.path, now)
-            .into_iter()
             .filter(|tail| Some(tail.identity()) != own)
-            .take(FINISHED)
             .filter_map(|mut tail| {
                 tail.skip_to_end().ok()?;
                 Some(tail.last_mark())
@@ -213,7 +237,7 @@ impl Follower {
             // One that can't be read may be readable after the next rotation.
             let _ = self.take_in(tail, tally);
         }
-        self.resuming = false;
+        self.finished.retain(|mark| !mark.is_nothing());
         for mark in &mut self.finished {
             mark.open = false;
         }
@@ -221,15 +245,18 @@ impl Follower {
 
     fn take_in(&mut self, mut tail: Tail, tally: &Mutex<Tally>) -> std::io::Result<()> {
         let open: Vec<_> = self.rotated.iter().chain(&self.current).map(Tail::mark).collect();
-        if tail.known(open.iter(), true)?.is_some() {
+        if tail.known(&open, true)?.is_some() {
             return Ok(());
         }
-        if let Some(mark) = tail.known(self.finished.iter(), true)? {
+        if let Some(mark) = tail.known(&self.finished, true)? {
             if tail.size > mark.at || (mark.open && tail.size == mark.at) {
                 tail.go_on(&mark)?;
                 self.forget(&mark);
                 self.rotated.push(tail);
             }
+        } else if self.current.as_ref().is_some_and(Tail::is_new_and_changed) {
+            // This may be a copy of what was just written to it.
+            self.unsure = true;
         } else if tail.modified >= self.since {
             one_more(&mut locked(tally).rotations);
             self.rotated.push(tail);
@@ -262,7 +289,7 @@ impl Follower {
                 current.start_over();
                 one_more(&mut locked(tally).truncations);
                 self.remember(before);
-                self.gather(tally, now);
+                self.unsure = true;
                 Ok(true)
             }
         }
@@ -272,25 +299,32 @@ impl Follower {
     fn finish(&mut self, tally: &Mutex<Tally>, now: Instant) -> bool {
         let before = self.rotated.len();
         let gone_over = self.current.as_ref().is_some_and(|current| current.size > 0);
-        let mut at = 0;
-        while at < self.rotated.len() {
-            let tail = &self.rotated[at];
-            let quiet = gone_over && now.saturating_duration_since(tail.grown) >= QUIET;
-            if tail.is_at_end() && (quiet || self.rotated.len() > OPEN) {
-                let mark = self.rotated.remove(at).finish(&mut self.buffer, tally, now);
-                self.remember(mark);
-            } else {
-                at += 1;
+        let quiet = |tail: &Tail| gone_over && now.saturating_duration_since(tail.grown) >= QUIET;
+        loop {
+            let find = |is_done: &dyn Fn(&Tail) -> bool| {
+                let mut tails = self.rotated.iter();
+                tails.position(|tail| tail.is_at_end() && is_done(tail))
+            };
+            let mut done = find(&quiet);
+            if self.rotated.len() > OPEN {
+                // One that waits for the end of a line is the last to go.
+                done = done
+                    .or_else(|| find(&|tail| tail.unread() == 0))
+                    .or_else(|| find(&|_| true));
             }
+            let Some(at) = done else {
+                return self.rotated.len() < before;
+            };
+            let mark = self.rotated.remove(at).finish(&mut self.buffer, tally, now);
+            self.remember(mark);
         }
-        self.rotated.len() < before
     }
 
     fn let_go(&mut self) {
         for tail in self.rotated.drain(..).chain(self.current.take()) {
             self.finished.push_back(tail.mark());
         }
-        self.resuming = true;
+        self.unsure = true;
     }
 }
 
@@ -305,3 +339,8 @@ fn turn(tail: &mut Tail, buffer: &mut [u8], tally: &Mutex<Tally>, now: Instant) 
     }
     Ok(so_far)
 }
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod world;

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use super::tail::{Tail, Time, modified};
 
-/// How many are looked into, the newest first.
+/// How many are looked into: the newest.
 const MOST: usize = 64;
 /// How many names are looked at, and for how long: the folder may hold anything.
 const NAMES: usize = 10_000;
 const TIME: Duration = Duration::from_secs(2);
 
-/// The rotated files of the log at `path`, opened one by one, the newest first. Compressed ones are none: what is in them was read before.
+/// The rotated files of the log at `path`, opened one by one, the newest last. Compressed ones are none: what is in them was read before.
 pub(super) fn of(path: &Path, now: Instant) -> impl Iterator<Item = Tail> + use<> {
     let base = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let own = path.parent();
@@ -33,9 +33,10 @@ pub(super) fn of(path: &Path, now: Instant) -> impl Iterator<Item = Tail> + use<
             }
         }
     }
-    found.sort_by(|(this, _), (that, _)| that.cmp(this));
-    let paths = found.into_iter().take(MOST).map(|(_, path)| path);
-    paths.filter_map(move |path| Tail::open(&path, now).ok())
+    found.sort();
+    let newest = found.len().saturating_sub(MOST);
+    let newest = found.into_iter().skip(newest);
+    newest.filter_map(move |(_, path)| Tail::open(&path, now).ok())
 }
 
 /// Whether `name` is what rotators make of `base`: `rosey.log.1`, `rosey.log-20260131`, `rosey.log.2026-01-31_12`, `rosey.log.old`,

@@ -61,7 +61,7 @@ impl Span {
     }
 
     fn begins(self, bytes: &[u8]) -> bool {
-        bytes.get(..self.length).is_some_and(|bytes| Self::of(bytes) == self)
+        self.length == 0 || bytes.get(..self.length).is_some_and(|bytes| Self::of(bytes) == self)
     }
 }
 
@@ -184,6 +184,12 @@ impl Tail {
         self.done == Some((self.size, self.modified))
     }
 
+    /// Whether nothing is known of its content, and there may be some now.
+    pub fn is_new_and_changed(&self) -> bool {
+        let is_as_seen = |stat: Metadata| (stat.len(), modified(&stat)) == (self.size, self.modified);
+        self.mark.head.is_none() && !self.file.metadata().is_ok_and(is_as_seen)
+    }
+
     pub fn unread(&self) -> u64 {
         self.size.saturating_sub(self.mark.at)
     }
@@ -210,19 +216,17 @@ impl Tail {
     }
 
     /// The mark among `marks` of this file or, `by_beginning`, of one that it is a copy of; rather the last one.
-    pub fn known<'a>(
-        &self,
-        marks: impl DoubleEndedIterator<Item = &'a Mark> + Clone,
-        by_beginning: bool,
-    ) -> Result<Option<Mark>> {
+    pub fn known<'a>(&self, marks: impl IntoIterator<Item = &'a Mark>, by_beginning: bool) -> Result<Option<Mark>> {
         let beginning = self.beginning()?;
-        // Of an empty file there is nothing but its numbers, and nothing is lost or doubled if they deceive.
-        let is_same = |mark: &&Mark| {
-            mark.identity == self.mark.identity && (mark.head.is_none() || mark.head.is_like(&beginning))
-        };
-        let is_like = |mark: &&Mark| by_beginning && mark.head.is_like(&beginning);
-        let same = marks.clone().rev().find(is_same);
-        Ok(same.or_else(|| marks.rev().find(is_like)).copied())
+        let mut marks: Vec<_> = marks.into_iter().copied().collect();
+        marks.reverse();
+        let is_like = |mark: &Mark| mark.head.is_like(&beginning);
+        let is_same = |mark: &Mark| mark.identity == self.mark.identity;
+        let same = marks.iter().find(|mark| is_same(mark) && is_like(mark));
+        let like = || marks.iter().find(|mark| by_beginning && is_like(mark));
+        // One that was empty is known by its numbers alone; they may be another's by now, and then nothing is lost.
+        let empty = || marks.iter().find(|mark| is_same(mark) && mark.head.is_none());
+        Ok(same.or_else(like).or_else(empty).copied())
     }
 
     /// Goes on where `mark` is.
