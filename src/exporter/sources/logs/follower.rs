@@ -125,10 +125,11 @@ impl Follower {
         }
         if unsure {
             // After the reading, because what is known of the log's own file tells its copies from its parts.
-            self.gather(tally, now);
-            look.more = true;
+            look.more |= self.gather(tally, now);
         }
         look.more |= self.finish(tally, now);
+        // What does not work is tried again after a pause.
+        look.more &= look.problem.is_none();
         let open = || self.rotated.iter().chain(&self.current);
         look.unread = open().map(Tail::unread).sum();
         look
@@ -231,8 +232,9 @@ impl Follower {
     }
 
     /// Finds the parts of the log among the files beside it: those that grew after they were done with, the copies of those that were
-    /// truncated, and those that came and went between two looks.
-    fn gather(&mut self, tally: &Mutex<Tally>, now: Instant) {
+    /// truncated, and those that came and went between two looks. Says whether there are any.
+    fn gather(&mut self, tally: &Mutex<Tally>, now: Instant) -> bool {
+        let before = self.rotated.len();
         for tail in siblings::of(&self.path, now) {
             // One that can't be read may be readable after the next rotation.
             let _ = self.take_in(tail, tally);
@@ -241,6 +243,7 @@ impl Follower {
         for mark in &mut self.finished {
             mark.open = false;
         }
+        self.rotated.len() > before
     }
 
     fn take_in(&mut self, mut tail: Tail, tally: &Mutex<Tally>) -> std::io::Result<()> {

@@ -267,6 +267,17 @@ fn many_rotations_between_two_looks_open_few_files_for_long() {
 }
 
 #[test]
+fn files_that_come_and_go_beside_an_empty_log_keep_nobody_busy() {
+    let mut world = World::new();
+    world.writer();
+    world.settle();
+    for number in 0..5 {
+        fs::write(world.folder.path().join(format!("journal-{number}")), "").unwrap();
+        assert!(!world.look().more);
+    }
+}
+
+#[test]
 fn no_order_of_events_that_once_went_wrong_goes_wrong() {
     use Step::{Append, AppendHalf, CopyAndTruncate, Delete, Look, Rename, RenameAndReopen, Restart, Settle};
     for steps in [
