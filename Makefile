@@ -53,6 +53,13 @@ bench: tools ## Measure a release build with a thousand monitors, without and wi
 	target/release/lab bench $(BENCH)
 	$(if $(BENCH),,target/release/lab bench --with-stack)
 
+# SOAK takes flags of `lab soak`, such as --minutes 1.
+.PHONY: soak
+soak: exporter ## Let the exporter live through a day in ten minutes, and fail if it grows or misses a line of the log
+	cargo build --package rosey-monitor --no-default-features --features fake-bot --bin fake-bot
+	cargo build --package lab
+	target/debug/lab soak --exporter target/$(HOST)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/rosey-exporter $(SOAK)
+
 .PHONY: lint
 lint: lint-rust lint-tree lint-deny ## Check format, lints, licences and the dependency tree
 

@@ -11,12 +11,15 @@ mod bounds;
 mod configuration;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;
+mod histogram;
 mod options;
 mod page;
 mod push;
+mod regular;
 mod scrape;
 mod server;
 mod sources;
+mod state;
 mod text;
 mod web_config;
 

@@ -1,9 +1,11 @@
 //! A chat bot that only pretends: it answers as the real ones do, and breaks on demand.
 
+mod logs;
 mod state;
 mod web;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 
 pub use state::Shape;
 
@@ -20,6 +22,9 @@ On the control port, and on the bot's port too while it listens:
     delay_ms          each answer is that late
     status, connected, channel, version, user_count, memory_mb, response_time_ms, requests, errors
                       values of the health document
+    log               with --log: an object of lines_per_second (0 at first), levels (a number for each, their shares),
+                      commands (names), garbage_per_mille, long_per_mille
+    rotate            with --log: rename, create, rapid, copy-truncate or delete, once
   POST /control/recover   back to the first state; counters and uptime go on
 
 Faults:
@@ -36,6 +41,7 @@ Examples:
   curl -d '{\"fault\": \"not-running\"}' http://127.0.0.1:8010/control
   curl -d '{\"fault\": \"errors\", \"error_type\": \"critical\"}' http://127.0.0.1:8010/control
   curl -d '{\"memory_mb\": 700, \"user_count\": 3}' http://127.0.0.1:8010/control
+  curl -d '{\"log\": {\"lines_per_second\": 100}, \"rotate\": \"create\"}' http://127.0.0.1:8010/control
   curl -X POST http://127.0.0.1:8010/control/recover";
 
 /// A chat bot that only pretends, for tests and demonstrations.
@@ -58,6 +64,9 @@ pub struct Options {
     /// Let users, memory and response time drift on their own
     #[arg(long, env = "FAKE_BOT_DRIFT")]
     drift: bool,
+    /// File to write a log of JSON lines to
+    #[arg(long, env = "FAKE_BOT_LOG", value_name = "FILE")]
+    log: Option<PathBuf>,
 }
 
 /// Serves until its future is dropped.

@@ -118,6 +118,9 @@ pub const DEPLOYMENT_STATUSES: [&str; 2] = ["success", "failed"];
 /// Upper bounds, in seconds, of the buckets of both duration histograms.
 pub const DURATION_BUCKETS: [f64; 9] = [5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0];
 
+/// Upper bounds, in seconds, of the buckets of the commands' latency; alerts ask for one and for three seconds.
+pub const LATENCY_BUCKETS: [f64; 12] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0];
+
 /// The longest deployment or rollback that can be recorded; more is a mistake, milliseconds for seconds perhaps.
 pub const LONGEST_DEPLOYMENT: Duration = Duration::from_secs(10 * 86_400);
 

@@ -5,7 +5,7 @@ mod flight;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::sync::watch;
@@ -16,13 +16,15 @@ use super::configuration::Configuration;
 use super::locked;
 use super::page::Page;
 use super::push;
-use super::sources::Source;
 use super::sources::backups::Backups;
-use super::sources::deployments::{self, Deployments};
+use super::sources::deployments::{self, Ledger};
 use super::sources::disk::Disk;
 use super::sources::fetch::Bot;
 use super::sources::health::Health;
+use super::sources::logs::Logs;
 use super::sources::metrics::Metrics;
+use super::sources::{Source, below};
+use super::state::Folder;
 use super::text::{Answer, Draft};
 use super::web_config::Web;
 use crate::catalogue::metrics as series;
@@ -40,7 +42,9 @@ pub(super) struct Exporter {
     rootfs: PathBuf,
     configuration: tokio::sync::Mutex<Configuration>,
     setup: watch::Sender<Setup>,
-    deployments: Mutex<Deployments>,
+    deployments: Ledger,
+    /// The folder of the state that the configuration names.
+    folder: Mutex<Option<Arc<Folder>>>,
     /// What was last wrong with each source.
     problems: Mutex<BTreeMap<&'static str, Option<String>>>,
     web: Option<Arc<Web>>,
@@ -76,15 +80,21 @@ pub(super) enum Part {
     },
     Disk(Vec<config::Disk>),
     Backups(config::Backups),
+    Logs {
+        logs: config::Logs,
+        /// The folder that keeps how far it was read.
+        state: Option<String>,
+    },
 }
 
 impl Part {
-    fn source(&self, bot: &Bot, rootfs: &Path) -> Arc<dyn Source> {
+    fn source(&self, bot: &Bot, rootfs: &Path, folder: Option<&Arc<Folder>>) -> Arc<dyn Source> {
         match self {
             Self::Health(endpoint) => Arc::new(Health::new(bot, endpoint)),
             Self::Metrics { endpoint, reserved } => Arc::new(Metrics::new(bot, endpoint, reserved.clone())),
             Self::Disk(folders) => Arc::new(Disk::new(rootfs, folders)),
             Self::Backups(backups) => Arc::new(Backups::new(rootfs, backups)),
+            Self::Logs { logs, .. } => Arc::new(Logs::new(rootfs, logs, folder.cloned())),
         }
     }
 }
@@ -95,7 +105,8 @@ impl Exporter {
             bot,
             rootfs,
             setup: watch::Sender::new(Setup::default()),
-            deployments: Mutex::default(),
+            deployments: Ledger::default(),
+            folder: Mutex::default(),
             problems: Mutex::default(),
             web: None,
             pushes: Mutex::default(),
@@ -148,12 +159,16 @@ impl Exporter {
     /// The lines that a configuration asks for. Those that it leaves as they are go on: what they remember of the bot stays.
     fn lines(&self, config: &Config, before: &[Arc<Line>]) -> Vec<Arc<Line>> {
         let environment = config.environment.as_deref();
+        let folder = self.folder(config);
+        if config.deployments {
+            self.deployments.keep_in(folder.as_ref());
+        }
         let line = |part: Part| {
             let same = before.iter().find(|line| line.reads(&part, environment));
             same.cloned().unwrap_or_else(|| {
                 Arc::new(Line::new(
                     part.clone(),
-                    part.source(&self.bot, &self.rootfs),
+                    part.source(&self.bot, &self.rootfs, folder.as_ref()),
                     environment,
                 ))
             })
@@ -162,6 +177,10 @@ impl Exporter {
             config.health.clone().map(Part::Health),
             (!config.disk.is_empty()).then(|| Part::Disk(config.disk.clone())),
             config.backups.clone().map(Part::Backups),
+            config.logs.clone().map(|logs| Part::Logs {
+                logs,
+                state: config.state.clone(),
+            }),
         ];
         let mut lines: Vec<_> = parts.into_iter().flatten().map(line).collect();
         if let Some(endpoint) = config.metrics.clone() {
@@ -176,15 +195,25 @@ impl Exporter {
         lines
     }
 
+    /// The folder of the state, the same one for as long as its path is the same.
+    fn folder(&self, config: &Config) -> Option<Arc<Folder>> {
+        let path = config.state.as_ref().map(|path| below(&self.rootfs, path));
+        let mut folder = locked(&self.folder);
+        if folder.as_ref().map(|folder| folder.path()) != path.as_deref() {
+            *folder = path.map(|path| Arc::new(Folder::new(path)));
+        }
+        folder.clone()
+    }
+
     /// The setup in force, and its changes.
     pub fn setup(&self) -> watch::Receiver<Setup> {
         self.setup.subscribe()
     }
 
-    /// What happened to the bot.
-    pub fn record(&self, event: deployments::Event) {
-        locked(&self.deployments).record(event, SystemTime::now());
+    /// Records what happened to the bot; says whether that outlives the exporter, where something is meant to.
+    pub async fn record(&self, event: deployments::Event) -> Option<bool> {
         tracing::info!(?event, "recorded");
+        self.deployments.record(event).await
     }
 
     /// What was last wrong, by source; nothing where all was well.
@@ -261,6 +290,9 @@ impl Exporter {
             #[expect(clippy::cast_precision_loss, reason = "a sample is a double")]
             page.add(&series::EXPORTER_SAMPLES_DROPPED, &[("reason", reason)], number as f64);
         }
+        if let Some(saved) = locked(&self.folder).as_ref().and_then(|folder| folder.saved()) {
+            page.add(&series::EXPORTER_STATE_SAVED, &[], f64::from(saved));
+        }
         let config = setup.config.as_deref();
         let environment = config.and_then(|config| config.environment.as_deref());
         if config.is_some_and(|config| config.pushgateway.is_some()) {
@@ -279,8 +311,10 @@ impl Exporter {
                 answer.push(outcome.text.clone());
             }
         }
-        if config.is_some_and(|config| config.deployments) {
-            answer.push(text(&locked(&self.deployments).page()));
+        if config.is_some_and(|config| config.deployments)
+            && let Some(page) = self.deployments.page()
+        {
+            answer.push(text(&page));
         }
         answer
     }

@@ -5,6 +5,7 @@ pub(crate) mod deployments;
 pub(crate) mod disk;
 pub(crate) mod fetch;
 pub(crate) mod health;
+pub(crate) mod logs;
 pub(crate) mod metrics;
 
 use std::path::{Component, Path, PathBuf};

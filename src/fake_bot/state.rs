@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::logs::{self, Rotation};
+
 /// Which fields the health document has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Shape {
@@ -56,6 +58,9 @@ pub(super) struct Change {
     response_time_ms: Option<f64>,
     requests: Option<f64>,
     errors: Option<f64>,
+    /// Not of the state, and taken out by whoever has the log.
+    pub log: Option<logs::Change>,
+    pub rotate: Option<Rotation>,
 }
 
 /// The bot.

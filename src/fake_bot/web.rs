@@ -15,17 +15,24 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
 use super::Options;
+use super::logs::Log;
 use super::state::{Change, Fault, Shape, State};
 
 #[derive(Clone)]
 struct Bot {
     state: Arc<Mutex<State>>,
     changed: Arc<Notify>,
+    log: Option<Arc<Mutex<Log>>>,
     shape: Shape,
     drift: bool,
 }
 
 impl Bot {
+    fn log(&self) -> Option<MutexGuard<'_, Log>> {
+        let log = self.log.as_ref()?;
+        Some(log.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// The state as of now.
     fn state(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -46,9 +53,11 @@ impl Bot {
 
 pub(super) async fn serve(options: Options) -> std::io::Result<()> {
     let state = Arc::new(Mutex::new(State::new(Instant::now())));
+    let log = options.log.map(|path| Log::open(&path, Instant::now())).transpose()?;
     let bot = Bot {
         state,
         changed: Arc::default(),
+        log: log.map(|log| Arc::new(Mutex::new(log))),
         shape: options.shape,
         drift: options.drift,
     };
@@ -62,7 +71,8 @@ pub(super) async fn serve(options: Options) -> std::io::Result<()> {
     tokio::try_join!(
         async { axum::serve(control, control_routes(bot.clone())).await },
         listen(listener, address, bot.clone()),
-        tick(bot.clone())
+        tick(bot.clone()),
+        write(bot.clone())
     )?;
     Ok(())
 }
@@ -72,6 +82,17 @@ async fn tick(bot: Bot) -> std::io::Result<()> {
     loop {
         tokio::time::sleep(Duration::from_millis(500)).await;
         drop(bot.state());
+    }
+}
+
+/// The log grows without being looked at, too.
+async fn write(bot: Bot) -> std::io::Result<()> {
+    loop {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let Some(mut log) = bot.log() else {
+            return Ok(());
+        };
+        log.tick(Instant::now())?;
     }
 }
 
@@ -146,19 +167,39 @@ async fn answer(fault: Fault, delay: Duration, kind: &'static str, text: String)
 }
 
 async fn describe(Shared(bot): Shared<Bot>) -> Json<Value> {
-    Json(bot.state().describe(Instant::now()))
+    let mut state = bot.state().describe(Instant::now());
+    if let Some(log) = bot.log() {
+        state["log"] = log.describe();
+    }
+    Json(state)
 }
 
 /// Whatever the content type: `curl -d` should do.
 async fn change(Shared(bot): Shared<Bot>, body: Bytes) -> Response {
     match serde_json::from_slice::<Change>(&body) {
-        Ok(change) => {
+        Ok(mut change) => {
+            if let Err(refusal) = change_log(&bot, &mut change) {
+                return (StatusCode::BAD_REQUEST, format!("{refusal}\n")).into_response();
+            }
             bot.state().change(change);
             bot.changed.notify_waiters();
             describe(Shared(bot)).await.into_response()
         }
         Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
     }
+}
+
+fn change_log(bot: &Bot, change: &mut Change) -> Result<(), String> {
+    let (settings, rotation) = (change.log.take(), change.rotate.take());
+    if settings.is_none() && rotation.is_none() {
+        return Ok(());
+    }
+    let mut log = bot.log().ok_or("log, rotate: there is no log; start with --log FILE")?;
+    log.change(settings.unwrap_or_default());
+    rotation.map_or(Ok(()), |rotation| {
+        log.rotate(rotation, Instant::now())
+            .map_err(|error| format!("rotate: {error}"))
+    })
 }
 
 async fn recover(Shared(bot): Shared<Bot>) -> Json<Value> {

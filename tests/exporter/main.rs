@@ -8,6 +8,7 @@
 #![allow(missing_docs, reason = "a test has a name")]
 
 mod crowds;
+mod logs;
 mod manual;
 mod operation;
 mod processes;

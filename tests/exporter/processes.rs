@@ -128,11 +128,14 @@ impl FakeBot {
         assert_eq!(request(&self.control, "POST", "/control/recover", &[], "").status, 200);
     }
 
+    /// What its control says.
+    pub fn state(&self) -> serde_json::Value {
+        serde_json::from_str(&request(&self.control, "GET", "/control", &[], "").body).unwrap()
+    }
+
     /// How often its health was asked for.
     pub fn health_reads(&self) -> u64 {
-        let state: serde_json::Value =
-            serde_json::from_str(&request(&self.control, "GET", "/control", &[], "").body).unwrap();
-        state["health_reads"].as_u64().unwrap()
+        self.state()["health_reads"].as_u64().unwrap()
     }
 }
 

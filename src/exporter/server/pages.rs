@@ -87,7 +87,7 @@ async fn record_deployment(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    record(&exporter, caller, &headers, &body, deployments::deployment)
+    record(&exporter, caller, &headers, &body, deployments::deployment).await
 }
 
 async fn record_rollback(
@@ -96,10 +96,10 @@ async fn record_rollback(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    record(&exporter, caller, &headers, &body, deployments::rollback)
+    record(&exporter, caller, &headers, &body, deployments::rollback).await
 }
 
-fn record(exporter: &Exporter, caller: Caller, headers: &HeaderMap, body: &[u8], read: Reader) -> Response {
+async fn record(exporter: &Exporter, caller: Caller, headers: &HeaderMap, body: &[u8], read: Reader) -> Response {
     let refuse = |status: StatusCode, reason: String| (status, format!("{reason}\n")).into_response();
     if !caller.authenticated && !caller.peer.ip().to_canonical().is_loopback() {
         let known = "records are taken from this host only, or with a password or a certificate (--web.config.file)";
@@ -135,8 +135,11 @@ fn record(exporter: &Exporter, caller: Caller, headers: &HeaderMap, body: &[u8],
     };
     match fields.and_then(|fields| read(fields, config.environment.as_deref())) {
         Ok(event) => {
-            exporter.record(event);
-            Json(json!({"status": "recorded"})).into_response()
+            let mut answer = json!({"status": "recorded"});
+            if let Some(saved) = exporter.record(event).await {
+                answer["saved"] = saved.into();
+            }
+            Json(answer).into_response()
         }
         Err(refusal) => refuse(StatusCode::BAD_REQUEST, refusal.to_string()),
     }
@@ -151,8 +154,8 @@ mod tests {
     use crate::exporter::sources::fetch::Bot;
     use crate::sidecar::Config;
 
-    #[test]
-    fn a_record_is_taken_from_this_host_or_from_somebody_known_and_not_from_web_pages() {
+    #[tokio::test]
+    async fn a_record_is_taken_from_this_host_or_from_somebody_known_and_not_from_web_pages() {
         let configuration = Configuration::fixed(Config {
             deployments: true,
             ..Config::default()
@@ -170,22 +173,21 @@ mod tests {
         )]);
         let mut page = form.clone();
         page.insert(header::ORIGIN, "http://evil.example".parse().unwrap());
-        let answer = |peer: &str, authenticated, headers: &HeaderMap| {
+        let answer = async |peer: &str, authenticated, headers: &HeaderMap| {
             let peer = SocketAddr::from((peer.parse::<IpAddr>().unwrap(), 1234));
             let caller = Caller { peer, authenticated };
-            record(&exporter, caller, headers, b"duration=1", deployments::rollback)
-                .status()
-                .as_u16()
+            let answer = record(&exporter, caller, headers, b"duration=1", deployments::rollback).await;
+            answer.status().as_u16()
         };
-        let status = |peer: &str, headers: &HeaderMap| answer(peer, false, headers);
-        assert_eq!(status("127.0.0.1", &form), 200);
-        assert_eq!(status("::1", &form), 200);
-        assert_eq!(status("::ffff:127.0.0.1", &form), 200);
-        assert_eq!(status("10.0.0.1", &form), 403);
-        assert_eq!(status("::ffff:10.0.0.1", &form), 403);
-        assert_eq!(status("127.0.0.1", &page), 403);
-        assert_eq!(answer("10.0.0.1", true, &form), 200);
-        assert_eq!(answer("10.0.0.1", true, &page), 403);
-        assert_eq!(status("127.0.0.1", &HeaderMap::new()), 415);
+        let status = async |peer: &str, headers: &HeaderMap| answer(peer, false, headers).await;
+        assert_eq!(status("127.0.0.1", &form).await, 200);
+        assert_eq!(status("::1", &form).await, 200);
+        assert_eq!(status("::ffff:127.0.0.1", &form).await, 200);
+        assert_eq!(status("10.0.0.1", &form).await, 403);
+        assert_eq!(status("::ffff:10.0.0.1", &form).await, 403);
+        assert_eq!(status("127.0.0.1", &page).await, 403);
+        assert_eq!(answer("10.0.0.1", true, &form).await, 200);
+        assert_eq!(answer("10.0.0.1", true, &page).await, 403);
+        assert_eq!(status("127.0.0.1", &HeaderMap::new()).await, 415);
     }
 }

@@ -1,7 +1,8 @@
-//! `lab up`: a lab to play with. `lab demo`: a bot being watched.
+//! `lab up`: a lab to play with. `lab demo`: a bot being watched. `lab soak`: a day in minutes.
 
 mod bench;
 mod demo;
+mod soak;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -46,6 +47,8 @@ enum Subcommands {
     },
     /// Measures the operator at 1,000 monitors and prints a table; in a release build
     Bench(bench::Size),
+    /// Lets the exporter live through a day in minutes, and ends with an error if it grows or misses a line of the log
+    Soak(soak::Options),
 }
 
 fn image(text: &str) -> Result<(String, String), String> {
@@ -71,6 +74,7 @@ async fn main() -> Result<()> {
         } => (without_stack, image, user, audit_bodies),
         Subcommands::Demo { keep } => return demo::run(keep).await,
         Subcommands::Bench(size) => return bench::run(size).await,
+        Subcommands::Soak(options) => return soak::run(options).await,
     };
     let mut builder = Lab::builder();
     if without_stack {
