@@ -65,8 +65,8 @@ impl Verifier {
         }
         let authority = self.authority.as_ref().ok_or(CertificateError::UnknownIssuer)?;
         match authority.verify_client_cert(certificate, intermediates, now) {
-            // Somebody else of the same name signed it: for us, and for Go, an authority that is not known.
-            Err(Error::InvalidCertificate(CertificateError::BadSignature)) => {
+            // Signed by somebody else of the same name, or itself an authority: nobody vouches for it, and Go says that, too.
+            Err(Error::InvalidCertificate(CertificateError::BadSignature | CertificateError::Other(_))) => {
                 Err(CertificateError::UnknownIssuer.into())
             }
             verified => verified.map(|_| ()),

@@ -51,10 +51,13 @@ impl Authority {
     }
 }
 
-/// A certificate that nobody else signed.
-pub fn self_signed(name: &str) -> Pair {
+/// A certificate that nobody else signed; one of an authority, if `authority`.
+pub fn self_signed(name: &str, authority: bool) -> Pair {
     let key = KeyPair::generate().unwrap();
-    let params = leaf(vec![SanType::DnsName(name.try_into().unwrap())]);
+    let mut params = leaf(vec![SanType::DnsName(name.try_into().unwrap())]);
+    if authority {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    }
     Pair {
         cert: params.self_signed(&key).unwrap().pem(),
         key: key.serialize_pem(),

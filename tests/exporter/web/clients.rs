@@ -29,7 +29,7 @@ fn each_type_of_client_authentication_takes_whom_it_should() {
     let exporter = site.exporter();
     let stranger = Authority::new("stranger");
     let strange = site.client().showing(&stranger.issue(&["stranger"]));
-    let unsigned = site.client().showing(&self_signed("unsigned"));
+    let unsigned = site.client().showing(&self_signed("unsigned", false));
     let known = site.client().showing(&site.authority.issue(&["known"]));
     let (none, ok) = (site.client(), "200");
     let (required, unknown) = ("CertificateRequired", "UnknownCA");
@@ -71,17 +71,17 @@ fn each_type_of_client_authentication_takes_whom_it_should() {
 
 #[test]
 fn a_certificate_may_vouch_for_itself_and_an_authority_may_stand_in_the_file() {
-    let client = self_signed("client");
-    let text = indented(&client.cert);
-    let site = Site::new(&format!(
-        "{TLS}  client_auth_type: RequireAndVerifyClientCert\n  client_ca: |\n{text}"
-    ));
-    let exporter = site.exporter();
-    assert_eq!(outcome(&site.client().showing(&client), &exporter), "200");
-    assert_eq!(
-        outcome(&site.client().showing(&self_signed("client")), &exporter),
-        "UnknownCA"
-    );
+    for authority in [false, true] {
+        let client = self_signed("client", authority);
+        let text = indented(&client.cert);
+        let site = Site::new(&format!(
+            "{TLS}  client_auth_type: RequireAndVerifyClientCert\n  client_ca: |\n{text}"
+        ));
+        let exporter = site.exporter();
+        assert_eq!(outcome(&site.client().showing(&client), &exporter), "200");
+        let other = site.client().showing(&self_signed("client", authority));
+        assert_eq!(outcome(&other, &exporter), "UnknownCA");
+    }
 }
 
 #[test]
