@@ -34,7 +34,7 @@ const REQUEST_TIME: Duration = Duration::from_secs(75);
 /// How long a new connection may wait with its first request, and a request with its body.
 const SHORT_TIME: Duration = Duration::from_secs(10);
 /// Bytes that the kernel keeps of a connection in each direction; they count as memory of the container.
-const SOCKET_BUFFER: u32 = 64 << 10;
+const SOCKET_BUFFER: u32 = 32 << 10;
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: u32 = 128;
 /// Pause between two attempts to listen.
@@ -141,7 +141,7 @@ async fn converse(stream: TcpStream, service: Router, place: Place) {
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(REQUEST_TIME)
-        .max_buf_size(64 << 10)
+        .max_buf_size(32 << 10)
         .serve_connection(TokioIo::new(stream), answer);
     let mut connection = pin!(connection);
     // Nobody who connects in order to ask something waits with it.
