@@ -46,6 +46,8 @@ enum Subcommands {
     },
     /// Measures the operator at 1,000 monitors and prints a table; in a release build
     Bench(bench::Size),
+    /// Measures rosey-exporter beside a general one on the same health document and prints a table; in a release build
+    BenchExporter(bench::exporter::Size),
 }
 
 fn image(text: &str) -> Result<(String, String), String> {
@@ -71,6 +73,7 @@ async fn main() -> Result<()> {
         } => (without_stack, image, user, audit_bodies),
         Subcommands::Demo { keep } => return demo::run(keep).await,
         Subcommands::Bench(size) => return bench::run(size).await,
+        Subcommands::BenchExporter(size) => return bench::exporter::run(&size),
     };
     let mut builder = Lab::builder();
     if without_stack {
