@@ -16,7 +16,7 @@ CARGO_FUZZ := $(CACHE)/cargo-fuzz-$(CARGO_FUZZ_VERSION)/bin/cargo-fuzz
 
 .PHONY: help
 help: ## Say what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: tools ## Watch a bot break and recover on a real Prometheus stack (KEEP=1 leaves everything up)
@@ -31,13 +31,14 @@ test: tools ## Run every test that needs no Docker
 # Linked with the C library, so that it runs in an empty image. Only with --target do the flags stay off the procedural macros,
 # which the compiler has to load.
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
-PROFILE := release
+PROFILE := exporter
+EXPORTER = $${CARGO_TARGET_DIR:-target}/$(HOST)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/rosey-exporter
 
 .PHONY: exporter
 exporter: ## Build the exporter as a static binary
 	@RUSTFLAGS="$${RUSTFLAGS:-} -C target-feature=+crt-static" cargo build --locked --profile $(PROFILE) --target $(HOST) \
 	  --no-default-features --features exporter --bin rosey-exporter
-	binary=$${CARGO_TARGET_DIR:-target}/$(HOST)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/rosey-exporter
+	binary=$(EXPORTER)
 	headers=$$(LC_ALL=C readelf --wide --program-headers --dynamic "$$binary")
 	if grep -E 'INTERP|\(NEEDED\)' <<<"$$headers"; then
 	  echo "$$binary is not static: it asks for the above" >&2
@@ -58,7 +59,15 @@ bench: tools ## Measure a release build with a thousand monitors, without and wi
 soak: exporter ## Let the exporter live through a day in ten minutes, and fail if it grows or misses a line of the log
 	cargo build --package rosey-monitor --no-default-features --features fake-bot --bin fake-bot
 	cargo build --package lab
-	target/debug/lab soak --exporter target/$(HOST)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/rosey-exporter $(SOAK)
+	$${CARGO_TARGET_DIR:-target}/debug/lab soak --exporter $(EXPORTER) $(SOAK)
+
+# Beside a load generator in a release build, so that it costs little. BENCH takes flags of `lab bench-exporter`.
+.PHONY: bench-exporter
+bench-exporter: exporter ## Measure the exporter beside json_exporter, over one connection and over 50 (ten minutes)
+	@tools/peers
+	cargo build --release --package lab --bin lab
+	cargo build --release --package rosey-monitor --no-default-features --features fake-bot --bin fake-bot
+	$${CARGO_TARGET_DIR:-target}/release/lab bench-exporter --exporter $(EXPORTER) $(BENCH)
 
 .PHONY: lint
 lint: lint-rust lint-tree lint-deny ## Check format, lints, licences and the dependency tree

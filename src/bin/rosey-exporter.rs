@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use clap::Parser;
 use rosey_monitor::exporter::{self, Options};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -14,14 +13,17 @@ fn main() -> anyhow::Result<ExitCode> {
     if let Some(verdict) = options.checked() {
         return Ok(tell(verdict));
     }
-    let filter = EnvFilter::builder()
-        .with_default_directive(LevelFilter::INFO.into())
-        .from_env_lossy();
+    // A level, and no filter by target: that would bring regular expressions, a tenth of the binary.
+    let asked = std::env::var("RUST_LOG").ok().filter(|level| !level.is_empty());
+    let level = asked.as_deref().map_or(Ok(LevelFilter::INFO), str::parse);
     tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(level.as_ref().copied().unwrap_or(LevelFilter::INFO))
         .with_ansi(false)
         .with_writer(std::io::stderr)
         .init();
+    if level.is_err() {
+        tracing::warn!(asked, "ignored RUST_LOG; write error, warn, info or debug");
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(8)

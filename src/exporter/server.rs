@@ -21,7 +21,7 @@ use super::web_config::Web;
 use crate::sidecar::DEFAULT_PORT;
 
 /// Bytes that the kernel keeps of a connection in each direction; they count as memory of the container.
-const SOCKET_BUFFER: u32 = 64 << 10;
+const SOCKET_BUFFER: u32 = 32 << 10;
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: u32 = 128;
 /// Pause between two attempts to listen.

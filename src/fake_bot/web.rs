@@ -150,7 +150,10 @@ async fn metrics(Shared(bot): Shared<Bot>) -> Response {
 }
 
 async fn answer(fault: Fault, delay: Duration, kind: &'static str, text: String) -> Response {
-    tokio::time::sleep(delay).await;
+    // No time at all would still be the timer's millisecond.
+    if !delay.is_zero() {
+        tokio::time::sleep(delay).await;
+    }
     let mut headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(kind))]);
     // So that a closed port is closed for those who were connected before, too.
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -85,7 +85,7 @@ fn a_crowd_that_says_nothing_keeps_nobody_from_scraping() {
     let unfinished = "POST /record_rollback HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nduration";
     let mut crowd = Vec::new();
     for sends in ["", "GET /metr", unfinished] {
-        crowd.extend((0..40).map(|_| silent(&exporter, sends)));
+        crowd.extend((0..60).map(|_| silent(&exporter, sends)));
         assert_eq!(exporter.scrape().value("rosey_bot_up"), Some(0.0), "{sends:?}");
     }
     eventually("the crowd has shrunk", || {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::exporter::locked;
 
 /// Connections at a time.
-pub(super) const CONNECTIONS: usize = 32;
+pub(super) const CONNECTIONS: usize = 64;
 
 /// The connections that are open.
 #[derive(Default)]

@@ -115,7 +115,7 @@ where
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(REQUEST_TIME)
-        .max_buf_size(64 << 10)
+        .max_buf_size(32 << 10)
         .serve_connection(TokioIo::new(stream), answers(link, gate, place.clone()));
     until_over(connection, http1::Connection::graceful_shutdown, &place).await;
 }

@@ -8,6 +8,7 @@
     reason = "counts and milliseconds that are printed with two digits"
 )]
 
+pub mod exporter;
 mod load;
 mod measure;
 
@@ -72,11 +73,11 @@ pub async fn run(size: Size) -> Result<()> {
     let bare = load.bare_client().await?;
 
     let operator = lab.operator("operator", &[]).await?;
-    let idle = usage(&operator)?;
+    let idle = usage(&operator.process)?;
     let mark = lab.audit().mark().await?;
     eprintln!("creating {} monitors …", size.monitors);
     let ready = load.monitors().await?;
-    let peak = usage(&operator)?;
+    let peak = usage(&operator.process)?;
     let writes = writes(&lab, mark).await?;
     let failed = writes.iter().filter(|(_, code)| *code >= 400).count();
 
@@ -101,8 +102,8 @@ pub async fn run(size: Size) -> Result<()> {
         writes.len() as f64 / size.monitors as f64
     );
     println!("| writes that failed | {failed} |");
-    println!("| resident before the monitors | {:.1} MB |", idle.resident);
-    println!("| resident at the peak | {:.1} MB |", peak.peak);
+    println!("| resident before the monitors | {:.1} MB |", idle.resident / 1e6);
+    println!("| resident at the peak | {:.1} MB |", peak.peak / 1e6);
     println!("| CPU until all Ready | {:.1} s |", peak.cpu - idle.cpu);
 
     quiet(&lab, &operator, &size).await?;
@@ -121,13 +122,13 @@ pub async fn run(size: Size) -> Result<()> {
 
 async fn quiet(lab: &Lab, operator: &Operator, size: &Size) -> Result<()> {
     eprintln!("{} quiet seconds …", size.quiet);
-    let (mark, before) = (lab.audit().mark().await?, usage(operator)?);
+    let (mark, before) = (lab.audit().mark().await?, usage(&operator.process)?);
     tokio::time::sleep(Duration::from_secs(size.quiet)).await;
-    let after = usage(operator)?;
+    let after = usage(&operator.process)?;
     let writes = writes(lab, mark).await?.len();
     println!("| writes in {} quiet seconds | {writes} |", size.quiet);
     ensure!(writes == 0, "the operator wrote {writes} times while nothing happened");
-    println!("| resident at rest | {:.1} MB |", after.resident);
+    println!("| resident at rest | {:.1} MB |", after.resident / 1e6);
     println!(
         "| CPU at rest | {:.2} % of a core |",
         (after.cpu - before.cpu) * 100.0 / size.quiet as f64

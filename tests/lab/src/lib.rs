@@ -29,7 +29,7 @@ pub use lab::{Builder, Lab};
 pub use manifest::{condition, has_condition};
 pub use node::NODE_NAME;
 pub use node::image::Image;
-pub use process::{Process, Signal};
+pub use process::{Process, Signal, Supervisor};
 pub use prometheus::{Alert, Labels, Prometheus, Rule, Sample, Target};
 pub use proxy::Proxy;
 pub use receivers::message::{Attachment, DiscordMessage, Embed, Mail, SlackMessage, WebhookAlert, WebhookMessage};

@@ -49,6 +49,8 @@ enum Subcommands {
     Bench(bench::Size),
     /// Lets the exporter live through a day in minutes, and ends with an error if it grows or misses a line of the log
     Soak(soak::Options),
+    /// Measures rosey-exporter beside a general one on the same health document and prints a table; in a release build
+    BenchExporter(bench::exporter::Size),
 }
 
 fn image(text: &str) -> Result<(String, String), String> {
@@ -75,6 +77,7 @@ async fn main() -> Result<()> {
         Subcommands::Demo { keep } => return demo::run(keep).await,
         Subcommands::Bench(size) => return bench::run(size).await,
         Subcommands::Soak(options) => return soak::run(options).await,
+        Subcommands::BenchExporter(size) => return bench::exporter::run(&size),
     };
     let mut builder = Lab::builder();
     if without_stack {

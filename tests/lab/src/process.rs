@@ -31,7 +31,7 @@ for id in $(set | sed -n 's/^group_\([0-9][0-9]*\)=.*/\1/p'); do kill -s KILL --
 
 /// Starts processes, each in a process group of its own, and ends them all when it is shut down.
 #[derive(Clone)]
-pub(crate) struct Supervisor {
+pub struct Supervisor {
     shared: Arc<Shared>,
 }
 
@@ -63,7 +63,10 @@ impl Running {
 
 impl Supervisor {
     /// `folder` is removed by the watchdog if this process dies without shutting down; `None` keeps everything.
-    pub(crate) fn start(folder: Option<&Path>) -> Result<Self> {
+    ///
+    /// # Errors
+    /// When the watchdog can't be started.
+    pub fn start(folder: Option<&Path>) -> Result<Self> {
         let mut watchdog = Command::new("sh")
             .args(["-c", WATCHDOG, "rosey-lab-watchdog"])
             .arg(folder.map_or_else(Default::default, Path::as_os_str))
@@ -89,7 +92,10 @@ impl Supervisor {
     }
 
     /// Starts `command` with both its outputs appended to `log`.
-    pub(crate) fn spawn(&self, name: &str, command: &mut Command, log: &Path) -> Result<Process> {
+    ///
+    /// # Errors
+    /// When it can't be started, or everything is being shut down.
+    pub fn spawn(&self, name: &str, command: &mut Command, log: &Path) -> Result<Process> {
         if let Some(folder) = log.parent() {
             std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
         }
@@ -144,7 +150,7 @@ impl Supervisor {
     }
 
     /// Kills what still runs and waits until it is gone. Nothing can be started afterwards.
-    pub(crate) fn shut_down(&self) {
+    pub fn shut_down(&self) {
         let mut running = self.shared.running();
         running.closed = true;
         for id in running.groups.keys() {
@@ -283,7 +289,8 @@ impl Process {
     }
 
     /// The last lines of its log, ready to stand at the end of an error message.
-    pub(crate) fn log_tail(&self) -> String {
+    #[must_use]
+    pub fn log_tail(&self) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         let tail = lines[lines.len().saturating_sub(15)..].join("\n  ");

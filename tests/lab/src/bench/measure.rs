@@ -3,44 +3,49 @@
 use std::fmt;
 
 use anyhow::{Context, Result};
-use lab::rosey::Operator;
+use lab::Process;
 
 /// What a process has used so far.
 pub struct Usage {
-    /// Resident now, in MB (10⁶ bytes).
+    /// Bytes resident now.
     pub resident: f64,
-    /// Resident at most, in MB.
+    /// Bytes resident at most.
     pub peak: f64,
     /// Seconds of CPU, user and system.
     pub cpu: f64,
 }
 
-pub fn usage(operator: &Operator) -> Result<Usage> {
-    let process = format!("/proc/{}", operator.process.id());
+pub fn usage(process: &Process) -> Result<Usage> {
+    usage_of(process.id()).with_context(|| format!("what {} has used{}", process.name(), process.log_tail()))
+}
+
+/// As [`usage`], by the id of a process.
+pub fn usage_of(id: u32) -> Result<Usage> {
+    let process = format!("/proc/{id}");
     let status = std::fs::read_to_string(format!("{process}/status"))?;
-    let megabytes = |field: &str| -> Result<f64> {
+    let bytes = |field: &str| -> Result<f64> {
         let line = status
             .lines()
             .find(|line| line.starts_with(field))
             .with_context(|| field.to_owned())?;
         let kibibytes: f64 = line.split_whitespace().nth(1).context("a number")?.parse()?;
-        Ok(kibibytes * 1024.0 / 1e6)
+        Ok(kibibytes * 1024.0)
     };
     // proc(5): utime and stime are the 14th and 15th fields, in clock ticks of 10 ms; the second field may hold spaces.
     let stat = std::fs::read_to_string(format!("{process}/stat"))?;
     let fields: Vec<&str> = stat.rsplit_once(')').context("stat")?.1.split_whitespace().collect();
     let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
     Ok(Usage {
-        resident: megabytes("VmRSS")?,
-        peak: megabytes("VmHWM")?,
+        resident: bytes("VmRSS")?,
+        peak: bytes("VmHWM")?,
         cpu: ticks / 100.0,
     })
 }
 
 /// Median and 99th percentile, in milliseconds.
 pub struct Quantiles {
-    p50: f64,
-    p99: f64,
+    pub p50: f64,
+    pub p99: f64,
 }
 
 impl Quantiles {
