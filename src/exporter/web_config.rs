@@ -206,7 +206,10 @@ impl Web {
                     reading.seen = None;
                     self.judge(Err(reason));
                 }
-                Err(error) => self.judge(Err(error.to_string())),
+                Err(error) => {
+                    reading.seen = None;
+                    self.judge(Err(error.to_string()));
+                }
             }
         }
     }

@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use super::processes::{Exporter, Page, answers_always, eventually};
 
 /// Very many series, each with this many labels.
-fn costly_page(labels: usize) -> String {
+pub fn costly_page(labels: usize) -> String {
     let mut page = String::new();
     for number in 0..5_000 {
         let (family, series) = (number % 20, number / 20);
@@ -26,7 +26,7 @@ fn costly_document(length: usize) -> String {
     format!("{{\"status\": \"running\", \"x\": [{nothing}0]}}")
 }
 
-fn ok(body: &str) -> String {
+pub fn ok(body: &str) -> String {
     format!(
         "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()

@@ -98,26 +98,46 @@ mod tests {
 
     use super::*;
 
-    /// Who is let in from elsewhere, as known or as unknown, or the status that says why not.
-    async fn admitted(file: &str, verified: bool, login: Option<&str>) -> Result<bool, u16> {
+    /// A gate by these rules, with nothing behind it.
+    async fn gate(file: &str) -> Gate {
         let path = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(&path, file).unwrap();
         let web = Arc::new(Web::new(Some(path.path().to_owned()), "/".into()));
         while web.rules().is_none() {
             web.refresh().await;
         }
-        let rules = web.rules().unwrap();
         let app = TowerToHyperService::new(Router::new());
+        Gate { web, app }
+    }
+
+    /// Who is let in from elsewhere, as known or as unknown, or the answer that says why not.
+    async fn admit(gate: &Gate, verified: bool, login: Option<&str>) -> Result<bool, Response> {
         let link = Link {
             peer: SocketAddr::from(([10, 0, 0, 1], 1234)),
             encrypted: verified,
             verified,
         };
         let login = login.map(|login| format!("Basic {}", STANDARD.encode(login)).parse().unwrap());
-        let admitted = Gate { web, app }.admit(&rules, login.as_ref(), link).await;
-        admitted
-            .map(|caller| caller.authenticated)
-            .map_err(|refusal| refusal.status().as_u16())
+        let rules = gate.web.rules().unwrap();
+        let admitted = gate.admit(&rules, login.as_ref(), link).await;
+        admitted.map(|caller| caller.authenticated)
+    }
+
+    async fn admitted(file: &str, verified: bool, login: Option<&str>) -> Result<bool, u16> {
+        let admitted = admit(&gate(file).await, verified, login).await;
+        admitted.map_err(|refusal| refusal.status().as_u16())
+    }
+
+    #[tokio::test]
+    async fn who_guesses_many_passwords_at_once_is_told_to_come_later() {
+        let users = format!("basic_auth_users: {{alice: {}}}", bcrypt::hash("alice123", 4).unwrap());
+        let gate = gate(&users).await;
+        let guesses = ["alice:1", "alice:2", "alice:3"].map(|guess| admit(&gate, false, Some(guess)));
+        let told = futures::future::join_all(guesses).await;
+        let told: Vec<_> = told.into_iter().map(Result::unwrap_err).collect();
+        let statuses: Vec<_> = told.iter().map(|answer| answer.status().as_u16()).collect();
+        assert_eq!(statuses, [401, 401, 503]);
+        assert_eq!(told[2].headers()[header::RETRY_AFTER], "5");
     }
 
     #[tokio::test]

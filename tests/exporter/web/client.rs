@@ -107,17 +107,17 @@ impl Client {
 
     /// Asks for a page over a connection of its own; the text of the error has the alert in it.
     pub fn get_with(&self, exporter: &Exporter, path: &str, headers: &[(&str, &str)]) -> Result<Reply, String> {
-        self.get_at(&exporter.address, path, headers)
+        runtime().block_on(self.ask_for(&exporter.address, path, headers))
     }
 
-    pub fn get_at(&self, address: &str, path: &str, headers: &[(&str, &str)]) -> Result<Reply, String> {
+    pub async fn ask_for(&self, address: &str, path: &str, headers: &[(&str, &str)]) -> Result<Reply, String> {
         let mut request = Request::get(format!("https://localhost{path}")).header("host", "localhost");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let request = request.body(Empty::new()).unwrap();
-        let asked = async { tokio::time::timeout(PATIENCE, self.ask(address, request)).await };
-        runtime().block_on(asked).unwrap().map_err(|error| {
+        let asked = tokio::time::timeout(PATIENCE, self.ask(address, request)).await;
+        asked.unwrap().map_err(|error| {
             let mut text = error.to_string();
             let mut source = error.source();
             while let Some(error) = source {

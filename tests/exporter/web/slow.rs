@@ -11,7 +11,8 @@ use tokio::io::AsyncReadExt;
 
 use super::client::runtime;
 use super::{Site, TLS};
-use crate::processes::PATIENCE;
+use crate::crowds::{costly_page, ok};
+use crate::processes::{Exporter, PATIENCE, answers_always};
 
 #[test]
 fn a_crowd_that_does_not_finish_its_handshake_keeps_nobody_from_scraping() {
@@ -56,37 +57,45 @@ fn a_connection_of_http2_that_asks_for_nothing_is_closed() {
 }
 
 #[test]
-fn clients_of_http2_that_do_not_read_keep_nobody_from_scraping() {
+fn clients_of_http2_that_do_not_read_take_little_and_keep_nobody_from_scraping() {
+    /// As much as without TLS; in KiB.
+    const ENOUGH: u64 = 24 << 10;
     let site = Site::new(TLS);
-    let exporter = site.exporter();
+    let metrics = answers_always(ok(&costly_page(16))).to_string();
+    let arguments = [
+        "--health-port",
+        "1",
+        "--metrics-port",
+        &metrics,
+        "--timeout",
+        "20",
+        &site.flag(),
+    ];
+    let exporter = Exporter::start(&arguments, &[]);
     runtime().block_on(async {
         let mut stuck = Vec::new();
-        for _ in 0..10 {
+        for _ in 0..8 {
             let stream = site.client().over_http2().connect(&exporter.address).await.unwrap();
             let (mut sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
                 .initial_stream_window_size(1)
                 .handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
                 .await
                 .unwrap();
-            let connection = tokio::spawn(connection);
+            tokio::spawn(connection);
             for _ in 0..4 {
                 let request = Request::get("https://localhost/metrics").body(Empty::new()).unwrap();
                 let answer = sender.send_request(request).await.unwrap();
                 assert_eq!(answer.status(), 200);
                 stuck.push(answer);
             }
-            stuck
-                .last_mut()
-                .unwrap()
-                .extensions_mut()
-                .insert(connection.abort_handle());
         }
         for client in [site.client(), site.client().over_http2()] {
-            let reply = tokio::task::spawn_blocking({
-                let address = exporter.address.clone();
-                move || client.get_at(&address, "/metrics", &[])
-            });
-            assert_eq!(reply.await.unwrap().unwrap().status, 200);
+            let reply = client.ask_for(&exporter.address, "/metrics", &[]).await.unwrap();
+            assert_eq!(reply.status, 200);
+            assert!(reply.body.contains("\ns19{"), "the page is whole");
         }
+        drop(stuck);
     });
+    let most = exporter.process.memory("VmHWM") - exporter.process.memory("RssFile");
+    assert!(most < ENOUGH, "{most} KiB");
 }
