@@ -22,6 +22,7 @@ use super::sources::disk::Disk;
 use super::sources::fetch::Bot;
 use super::sources::health::Health;
 use super::sources::metrics::Metrics;
+use super::sources::plugins::Plugins;
 use super::text::{Answer, Draft};
 use crate::catalogue::metrics as series;
 use crate::sidecar::config::{self, Config};
@@ -61,15 +62,23 @@ pub(super) enum Part {
         /// The families that the exporter itself answers for.
         reserved: BTreeSet<&'static str>,
     },
+    Plugins {
+        endpoint: config::Endpoint,
+        /// Whether the bot's uptime is told from here.
+        uptime: bool,
+    },
     Disk(Vec<config::Disk>),
     Backups(config::Backups),
 }
 
 impl Part {
-    fn source(&self, bot: &Bot, rootfs: &Path) -> Arc<dyn Source> {
+    fn source(&self, bot: &Bot, rootfs: &Path, environment: Option<&str>) -> Arc<dyn Source> {
         match self {
             Self::Health(endpoint) => Arc::new(Health::new(bot, endpoint)),
-            Self::Metrics { endpoint, reserved } => Arc::new(Metrics::new(bot, endpoint, reserved.clone())),
+            Self::Metrics { endpoint, reserved } => {
+                Arc::new(Metrics::new(bot, endpoint, reserved.clone(), environment))
+            }
+            Self::Plugins { endpoint, uptime } => Arc::new(Plugins::new(bot, endpoint, *uptime)),
             Self::Disk(folders) => Arc::new(Disk::new(rootfs, folders)),
             Self::Backups(backups) => Arc::new(Backups::new(rootfs, backups)),
         }
@@ -133,13 +142,17 @@ impl Exporter {
             same.cloned().unwrap_or_else(|| {
                 Arc::new(Line::new(
                     part.clone(),
-                    part.source(&self.bot, &self.rootfs),
+                    part.source(&self.bot, &self.rootfs, environment),
                     environment,
                 ))
             })
         };
         let parts = [
             config.health.clone().map(Part::Health),
+            config.plugins.clone().map(|endpoint| Part::Plugins {
+                endpoint,
+                uptime: config.health.is_none(),
+            }),
             (!config.disk.is_empty()).then(|| Part::Disk(config.disk.clone())),
             config.backups.clone().map(Part::Backups),
         ];

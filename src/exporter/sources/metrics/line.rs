@@ -22,8 +22,8 @@ pub(super) enum Line<'a> {
     },
 }
 
-/// Names and values.
-pub(super) type Labels<'a> = Vec<(&'a str, String)>;
+/// Names and values. The values are as the page spells them: it has one spelling for each, and we print the same.
+pub(super) type Labels<'a> = Vec<(&'a str, &'a str)>;
 
 pub(super) fn read(line: &[u8]) -> Result<Line<'_>, Reason> {
     let line = std::str::from_utf8(line)
@@ -60,16 +60,6 @@ pub(super) fn read(line: &[u8]) -> Result<Line<'_>, Reason> {
     Ok(Line::Sample { name, labels, value })
 }
 
-/// The name that a line speaks of; none where it has none.
-pub(super) fn name(line: &[u8]) -> Option<&str> {
-    let line = std::str::from_utf8(line).ok()?.trim_start_matches([' ', '\t', '\r']);
-    let rest = match line.strip_prefix('#') {
-        None => line,
-        Some(comment) => blank(comment).split_once([' ', '\t']).map(|(_, rest)| blank(rest))?,
-    };
-    split_name(rest, true).map(|(name, _)| name)
-}
-
 fn comment_line(comment: &str) -> Line<'_> {
     let comment = blank(comment);
     let (word, rest) = comment.split_once([' ', '\t']).unwrap_or((comment, ""));
@@ -89,9 +79,11 @@ fn comment_line(comment: &str) -> Line<'_> {
     }
 }
 
-/// A number as Go reads it in decimal.
+/// A number as Go reads it in decimal; one beyond the range of a double is none there either, and not infinity.
 pub(super) fn number(word: &str) -> Option<f64> {
-    word.parse().ok()
+    let number: f64 = word.parse().ok()?;
+    let too_large = number.is_infinite() && word.bytes().any(|byte| byte.is_ascii_digit());
+    (!too_large).then_some(number)
 }
 
 fn blank(text: &str) -> &str {
@@ -123,7 +115,7 @@ fn read_labels(mut rest: &str) -> Result<(Labels<'_>, &str), Reason> {
         }
         let (name, after) = split_name(rest, false).ok_or(Reason::Invalid)?;
         let after = blank(after).strip_prefix('=').ok_or(Reason::Invalid)?;
-        let (value, after) = quoted(blank(after).strip_prefix('"').ok_or(Reason::Invalid)?)?;
+        let (value, length, after) = quoted(blank(after).strip_prefix('"').ok_or(Reason::Invalid)?)?;
         // Names with two underscores are Prometheus's own: `__name__` would rename the series.
         if name.starts_with("__") {
             return Err(Reason::Reserved);
@@ -131,7 +123,7 @@ fn read_labels(mut rest: &str) -> Result<(Labels<'_>, &str), Reason> {
         if labels.iter().any(|(other, _)| *other == name) {
             return Err(Reason::Invalid);
         }
-        too_long |= name.len() > LABEL_BYTES || value.len() > VALUE_BYTES || labels.len() >= LABELS;
+        too_long |= name.len() > LABEL_BYTES || length > VALUE_BYTES || labels.len() >= LABELS;
         if !too_long {
             labels.push((name, value));
         }
@@ -144,19 +136,18 @@ fn read_labels(mut rest: &str) -> Result<(Labels<'_>, &str), Reason> {
     }
 }
 
-fn quoted(text: &str) -> Result<(String, &str), Reason> {
-    let mut value = String::new();
-    let mut characters = text.char_indices();
-    while let Some((at, character)) = characters.next() {
-        match character {
-            '"' => return Ok((value, &text[at + 1..])),
-            '\\' => value.push(match characters.next() {
-                Some((_, 'n')) => '\n',
-                Some((_, same @ ('\\' | '"'))) => same,
+/// The value before the closing quote, its length without escapes, and what follows.
+fn quoted(text: &str) -> Result<(&str, usize, &str), Reason> {
+    let (mut bytes, mut escapes) = (text.bytes().enumerate(), 0);
+    while let Some((at, byte)) = bytes.next() {
+        match byte {
+            b'"' => return Ok((&text[..at], at - escapes, &text[at + 1..])),
+            b'\\' => match bytes.next() {
+                Some((_, b'n' | b'\\' | b'"')) => escapes += 1,
                 _ => return Err(Reason::Invalid),
-            }),
-            '\0' => return Err(Reason::Invalid),
-            other => value.push(other),
+            },
+            0 => return Err(Reason::Invalid),
+            _ => {}
         }
     }
     Err(Reason::Invalid)
@@ -166,8 +157,8 @@ fn quoted(text: &str) -> Result<(String, &str), Reason> {
 mod tests {
     use super::*;
 
-    fn sample<'a>(name: &'a str, labels: &[(&'a str, &str)], value: f64) -> Line<'a> {
-        let labels = labels.iter().map(|&(name, text)| (name, text.to_owned())).collect();
+    fn sample<'a>(name: &'a str, labels: &[(&'a str, &'a str)], value: f64) -> Line<'a> {
+        let labels = labels.to_vec();
         Line::Sample { name, labels, value }
     }
 
@@ -180,7 +171,7 @@ mod tests {
         );
         assert_eq!(
             read(br#"a{x="q\"b\\n\n"} +Inf"#),
-            Ok(sample("a", &[("x", "q\"b\\n\n")], f64::INFINITY))
+            Ok(sample("a", &[("x", r#"q\"b\\n\n"#)], f64::INFINITY))
         );
         assert_eq!(read("a{x=\"Jürgen {,}\"} 0x".as_bytes()), Err(Reason::Invalid));
         assert_eq!(
@@ -214,6 +205,8 @@ mod tests {
     fn what_prometheus_would_refuse_is_refused() {
         let long = format!("{} 1", "a".repeat(NAME_BYTES + 1));
         let long_value = format!("a{{x=\"{}\"}} 1", "v".repeat(VALUE_BYTES + 1));
+        let escaped = format!("a{{x=\"{}\"}} 1", "\\n".repeat(VALUE_BYTES));
+        assert!(read(escaped.as_bytes()).is_ok());
         let many = (0..=LABELS)
             .map(|i| format!("l{i}=\"1\""))
             .collect::<Vec<_>>()
@@ -224,6 +217,9 @@ mod tests {
             ("1a 1", Reason::Invalid),
             ("a", Reason::Invalid),
             ("a one", Reason::Invalid),
+            ("a 1e400", Reason::Invalid),
+            ("a -1e400", Reason::Invalid),
+            ("a 0x1p-2", Reason::Invalid),
             ("a 1 now", Reason::Invalid),
             ("a 1 2 3", Reason::Invalid),
             ("a{x=\"1\" 1", Reason::Invalid),
