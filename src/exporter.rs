@@ -8,6 +8,7 @@
 //! ```
 
 mod bounds;
+mod compression;
 mod configuration;
 mod options;
 mod page;
