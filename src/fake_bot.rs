@@ -1,5 +1,6 @@
 //! A chat bot that only pretends: it answers as the real ones do, and breaks on demand.
 
+mod plugins;
 mod state;
 mod web;
 
@@ -11,6 +12,7 @@ const HELP: &str = "\
 On the bot's port:
   GET /api/health   the health document, in the shape that --shape names
   GET /metrics      the bot's own counters, in Prometheus text
+  GET /api/metrics  its plugins, as JSON
 On the control port, and on the bot's port too while it listens:
   GET  /control           the present state as JSON
   POST /control           change it, with a JSON object of any of these fields:
@@ -20,6 +22,10 @@ On the control port, and on the bot's port too while it listens:
     delay_ms          each answer is that late
     status, connected, channel, version, user_count, memory_mb, response_time_ms, requests, errors
                       values of the health document
+    plugins           how many there are
+    plugin_cpu_percent, plugin_memory_mb
+                      what each of them uses
+    plugin_crashes    how often the first one crashed
   POST /control/recover   back to the first state; counters and uptime go on
 
 Faults:
@@ -29,6 +35,7 @@ Faults:
   hanging        no answer ever comes                       error-500      answers 500
   garbage        answers what is neither JSON nor metrics   huge-body      answers 8 MiB
   many-series    /metrics has 20000 values of one label     closed-port    stops listening on the bot's port
+  plugin-crashed the first plugin does not run
 
 Examples:
   fake-bot --drift

@@ -3,7 +3,7 @@
 //! All of it together stays below 16 MiB, whatever a bot says and however many read it; the container may use 32 by default.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 use std::time::{Duration, Instant};
 
 /// Bytes of the page of the bot's own metrics. Nothing of it is kept but what passes.
@@ -161,40 +161,63 @@ fn group_of(place: u64) -> u32 {
 
 /// Remembers which series passed, by their hashes: so many, and so many bytes of text, pass at each reading, and always the same.
 pub(crate) struct Series {
-    places: HashMap<u64, Place>,
+    places: HashMap<u64, Place, BuildHasherDefault<AsItIs>>,
     most: usize,
     most_bytes: usize,
     bytes: usize,
     reading: u16,
+    now: Minutes,
     clock: Instant,
 }
 
 struct Place {
-    used: Clock,
+    used: Minutes,
+    /// When its values were last admitted.
+    admitted: Minutes,
     /// The reading that last had it, so that nothing comes twice in one.
     reading: u16,
     bytes: u16,
 }
 
+/// Minutes since a memory was made, as far as they fit.
+type Minutes = u16;
+
+/// How long the values of a series that passes at each reading keep their places unasked: short enough beside [`KEPT`].
+const ASKED_AGAIN: Minutes = 10;
+
+/// How a series that may pass stands with its values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Values {
+    /// They were admitted lately.
+    Admitted,
+    /// They have to be admitted.
+    Asked,
+}
+
 impl Series {
     pub fn new(most: usize, most_bytes: usize) -> Self {
         Self {
-            places: HashMap::new(),
+            places: HashMap::default(),
             most,
             most_bytes,
             bytes: 0,
             reading: 0,
+            now: 0,
             clock: Instant::now(),
         }
     }
 
     /// Begins a reading, and gives up the places that were not used for an hour.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "only differences matter, and they are short"
+    )]
     pub fn begin(&mut self, now: Instant) {
         self.reading = self.reading.wrapping_add(1);
-        let now = seconds_since(self.clock, now);
-        let bytes = &mut self.bytes;
+        self.now = (now.saturating_duration_since(self.clock).as_secs() / 60) as Minutes;
+        let (now, bytes) = (self.now, &mut self.bytes);
         self.places.retain(|_, place| {
-            let kept = is_kept(place.used, now);
+            let kept = u64::from(now.wrapping_sub(place.used)) < KEPT.as_secs() / 60;
             if !kept {
                 *bytes -= usize::from(place.bytes);
             }
@@ -206,25 +229,53 @@ impl Series {
     ///
     /// # Errors
     /// That it was there before in this reading, or that there is no place for it.
-    pub fn check(&self, series: u64, bytes: usize) -> Result<(), Reason> {
+    pub fn check(&self, series: u64, bytes: usize) -> Result<Values, Reason> {
         match self.places.get(&series) {
             Some(place) if place.reading == self.reading => Err(Reason::Duplicate),
-            Some(_) => Ok(()),
-            None if self.places.len() < self.most && self.bytes + bytes <= self.most_bytes => Ok(()),
+            Some(place) if self.now.wrapping_sub(place.admitted) < ASKED_AGAIN => Ok(Values::Admitted),
+            Some(_) => Ok(Values::Asked),
+            None if self.places.len() < self.most && self.bytes + bytes <= self.most_bytes => Ok(Values::Asked),
             None => Err(Reason::TooManySeries),
         }
     }
 
     /// Gives a place to a series for which [`Self::check`] found one, or keeps its place for it.
-    pub fn enter(&mut self, series: u64, bytes: usize, now: Instant) {
-        let used = seconds_since(self.clock, now);
-        let bytes = u16::try_from(bytes).unwrap_or(u16::MAX);
-        let reading = self.reading;
+    pub fn enter(&mut self, series: u64, bytes: usize, values: Values) {
+        let (now, reading) = (self.now, self.reading);
         let place = self.places.entry(series).or_insert_with(|| {
+            let bytes = u16::try_from(bytes).unwrap_or(u16::MAX);
             self.bytes += usize::from(bytes);
-            Place { used, reading, bytes }
+            Place {
+                used: now,
+                admitted: now,
+                reading,
+                bytes,
+            }
         });
-        (place.used, place.reading) = (used, reading);
+        (place.used, place.reading) = (now, reading);
+        if values == Values::Asked {
+            place.admitted = now;
+        }
+    }
+}
+
+/// Takes a hash for what it is.
+#[derive(Default)]
+pub(crate) struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(u64::from(byte));
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = self.0.rotate_left(8) ^ hash;
     }
 }
 
@@ -265,30 +316,30 @@ mod tests {
     #[test]
     fn the_first_series_keep_their_places_by_number_and_by_bytes() {
         let (mut series, start) = (Series::new(3, 100), Instant::now());
-        let pass = |series: &mut Series, key, bytes, now| {
-            let passes = series.check(key, bytes);
-            if passes.is_ok() {
-                series.enter(key, bytes, now);
-            }
-            passes
+        let pass = |series: &mut Series, key, bytes| {
+            let values = series.check(key, bytes)?;
+            series.enter(key, bytes, values);
+            Ok(values)
         };
         series.begin(start);
-        assert_eq!(pass(&mut series, 1, 60, start), Ok(()));
-        assert_eq!(pass(&mut series, 1, 60, start), Err(Reason::Duplicate));
-        assert_eq!(pass(&mut series, 2, 50, start), Err(Reason::TooManySeries));
-        assert_eq!(pass(&mut series, 3, 20, start), Ok(()));
-        assert_eq!(pass(&mut series, 4, 20, start), Ok(()));
-        assert_eq!(pass(&mut series, 5, 0, start), Err(Reason::TooManySeries));
+        assert_eq!(pass(&mut series, 1, 60), Ok(Values::Asked));
+        assert_eq!(pass(&mut series, 1, 60), Err(Reason::Duplicate));
+        assert_eq!(pass(&mut series, 2, 50), Err(Reason::TooManySeries));
+        assert_eq!(pass(&mut series, 3, 20), Ok(Values::Asked));
+        assert_eq!(pass(&mut series, 4, 20), Ok(Values::Asked));
+        assert_eq!(pass(&mut series, 5, 0), Err(Reason::TooManySeries));
 
         let later = start + Duration::from_secs(1800);
+        series.begin(start + Duration::from_secs(300));
+        assert_eq!(pass(&mut series, 3, 20), Ok(Values::Admitted));
         series.begin(later);
-        assert_eq!(pass(&mut series, 5, 0, later), Err(Reason::TooManySeries));
-        assert_eq!(pass(&mut series, 3, 20, later), Ok(()));
+        assert_eq!(pass(&mut series, 5, 0), Err(Reason::TooManySeries));
+        assert_eq!(pass(&mut series, 3, 20), Ok(Values::Asked));
 
         let much_later = start + Duration::from_secs(3700);
         series.begin(much_later);
-        assert_eq!(pass(&mut series, 2, 80, much_later), Ok(()));
-        assert_eq!(pass(&mut series, 1, 10, much_later), Err(Reason::TooManySeries));
-        assert_eq!(pass(&mut series, 3, 20, much_later), Ok(()));
+        assert_eq!(pass(&mut series, 2, 80), Ok(Values::Asked));
+        assert_eq!(pass(&mut series, 1, 10), Err(Reason::TooManySeries));
+        assert_eq!(pass(&mut series, 3, 20), Ok(Values::Asked));
     }
 }

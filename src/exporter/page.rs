@@ -167,6 +167,11 @@ pub(crate) struct Value(pub f64);
 impl std::fmt::Display for Value {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0 {
+            // Most values are counts, and a float takes four times as long to spell.
+            #[expect(clippy::cast_possible_truncation, reason = "checked before")]
+            value if value.abs() < 1e15 && value.fract() == 0.0 && (value != 0.0 || value.is_sign_positive()) => {
+                (value as i64).fmt(f)
+            }
             value if value.is_nan() => f.write_str("NaN"),
             value if value.is_infinite() => f.write_str(if value > 0.0 { "+Inf" } else { "-Inf" }),
             // Beyond these, the plain spelling is a row of zeros.

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::plugins::Plugins;
+
 /// Which fields the health document has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Shape {
@@ -37,6 +39,7 @@ pub(super) enum Fault {
     MemoryHigh,
     NoUsers,
     Errors,
+    PluginCrashed,
 }
 
 /// What the control may set; what is not given stays.
@@ -56,6 +59,10 @@ pub(super) struct Change {
     response_time_ms: Option<f64>,
     requests: Option<f64>,
     errors: Option<f64>,
+    plugins: Option<usize>,
+    plugin_cpu_percent: Option<f64>,
+    plugin_memory_mb: Option<f64>,
+    plugin_crashes: Option<u64>,
 }
 
 /// The bot.
@@ -66,6 +73,7 @@ pub(super) struct State {
     /// How often the health document and the metrics were asked for.
     pub health_reads: u64,
     pub metrics_reads: u64,
+    pub plugins: Plugins,
     error_type: String,
     errors_per_second: f64,
     values: Values,
@@ -118,6 +126,7 @@ impl State {
             delay: Duration::ZERO,
             health_reads: 0,
             metrics_reads: 0,
+            plugins: Plugins::default(),
             error_type: "timeout".into(),
             errors_per_second: 2.0,
             values: Values::default(),
@@ -156,12 +165,17 @@ impl State {
         set(&mut values.response_time_ms, change.response_time_ms);
         set(&mut values.requests, change.requests);
         set(&mut values.errors, change.errors);
+        set(&mut self.plugins.count, change.plugins);
+        set(&mut self.plugins.cpu_percent, change.plugin_cpu_percent);
+        set(&mut self.plugins.memory_mb, change.plugin_memory_mb);
+        set(&mut self.plugins.crashes, change.plugin_crashes);
     }
 
     /// Back to the first state; what was counted stays counted, as in a bot that goes on.
     pub fn recover(&mut self) {
         self.fault = Fault::None;
         self.delay = Duration::ZERO;
+        self.plugins.recover();
         let Values { requests, errors, .. } = self.values;
         self.values = Values {
             requests,
@@ -178,6 +192,7 @@ impl State {
             return;
         }
         self.messages += seconds * 1.5;
+        self.plugins.tick(seconds);
         for (count, per_second) in self.commands.values_mut().zip([0.05, 0.02, 0.08, 0.1]) {
             *count += seconds * per_second;
         }
@@ -239,6 +254,12 @@ impl State {
             document["errors"] = json!(values.errors.floor());
         }
         document
+    }
+
+    /// The plugins' document.
+    pub fn plugins(&self, now: Instant) -> Value {
+        self.plugins
+            .document(self.fault, now.duration_since(self.started).as_secs())
     }
 
     /// The bot's own counters in Prometheus text.

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Instant;
 
 use super::line::{self, Line};
 use super::rank::{Rank, declared};
-use crate::exporter::bounds::{Admitted, Dropped, FAMILIES, HELP_BYTES, LINE_BYTES, Reason, Series, VALUES};
+use crate::exporter::bounds::{Admitted, Dropped, FAMILIES, HELP_BYTES, LINE_BYTES, Reason, Series, VALUES, Values};
 use crate::exporter::page::{self, FamilyKind, Value};
 use crate::exporter::text::Draft;
 
@@ -344,13 +344,15 @@ impl<'m> Passage<'m> {
         let bytes = name.len() + of_labels(&labels) + environment.map_or(0, |text| text.len() + 15) + PRINTED_VALUE;
         let key = key(&self.memory.hasher, name, &labels);
         let places = &mut self.memory.places[family.rank.with(&labels) as usize];
-        places.series.check(key, bytes)?;
-        for (label, text) in &labels {
-            if !places.values.admit((&family.name, label), text, VALUES, self.now) {
-                return Err(Reason::TooManyValues);
+        let values = places.series.check(key, bytes)?;
+        if values == Values::Asked {
+            for (label, text) in &labels {
+                if !places.values.admit((&family.name, label), text, VALUES, self.now) {
+                    return Err(Reason::TooManyValues);
+                }
             }
         }
-        places.series.enter(key, bytes, self.now);
+        places.series.enter(key, bytes, values);
 
         family.text.push(name);
         let mut before = "{";
@@ -374,17 +376,33 @@ impl<'m> Passage<'m> {
 
 /// A hash of what makes a series, whatever the order of its labels.
 fn key(hasher: &RandomState, name: &str, labels: &[(&str, &str)]) -> u64 {
-    let labels = labels.iter().map(|(label, text)| {
+    let mut key = hasher.build_hasher();
+    key.write(name.as_bytes());
+    let mut add = |label: &str, text: &str| {
+        // No name and no value has these bytes in it.
+        key.write(b"{");
+        key.write(label.as_bytes());
+        key.write(b"\"");
         // Prometheus reads `1` and `1.0` as the same bucket.
-        let bound = matches!(*label, "le" | "quantile")
-            .then(|| line::number(text))
-            .flatten();
+        let bound = matches!(label, "le" | "quantile").then(|| line::number(text)).flatten();
         match bound {
-            Some(bound) => hasher.hash_one((label, bound.to_bits())),
-            None => hasher.hash_one((label, text)),
+            Some(bound) => key.write_u64(bound.to_bits()),
+            None => key.write(text.as_bytes()),
         }
-    });
-    labels.fold(hasher.hash_one(name), u64::wrapping_add)
+        key.write(b"\n");
+    };
+    if labels.is_sorted() {
+        for (label, text) in labels {
+            add(label, text);
+        }
+    } else {
+        let mut sorted = labels.to_vec();
+        sorted.sort_unstable();
+        for (label, text) in sorted {
+            add(label, text);
+        }
+    }
+    key.finish()
 }
 
 /// Whether a sample is one that its family's type allows.
