@@ -63,7 +63,7 @@ fn memory_beside(document: &str, page: &str, judge: impl Fn(&Page) + Sync) -> u6
 
 #[test]
 fn whatever_a_bot_says_and_whoever_reads_it_the_container_has_enough_memory() {
-    const ENOUGH: u64 = 24 << 10;
+    const ENOUGH: u64 = 16 << 10;
     let up = |page: &Page| {
         let up = |source| page.value(&format!("rosey_exporter_source_up{{source=\"{source}\"}}"));
         (up("health"), up("metrics"))

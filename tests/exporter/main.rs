@@ -7,7 +7,9 @@
 #![allow(clippy::float_cmp, reason = "the values are written and read back, not computed")]
 #![allow(missing_docs, reason = "a test has a name")]
 
+mod answers;
 mod crowds;
+mod hostile;
 mod operation;
 mod processes;
 

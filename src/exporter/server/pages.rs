@@ -1,5 +1,6 @@
 //! The few pages there are.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use axum::extract::{DefaultBodyLimit, Extension, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::{get, post};
+use futures::stream;
 use serde_json::json;
 
 use crate::exporter::compression::{self, Gzipped};
@@ -57,9 +59,10 @@ async fn metrics(State(exporter): State<Arc<Exporter>>, headers: HeaderMap) -> R
     }
 }
 
-/// What a page of metrics is; who asks for the headers alone does not make the bot work for it.
+/// What a page of metrics is; who asks for the headers alone does not make the bot work for it. How long it would be is not known,
+/// and a body of no known length keeps us from saying 0.
 async fn metrics_head() -> impl IntoResponse {
-    PAGE
+    (PAGE, Body::from_stream(stream::empty::<Result<Bytes, Infallible>>()))
 }
 
 const PAGE: [(HeaderName, &str); 2] = [(header::CONTENT_TYPE, CONTENT_TYPE), (header::VARY, "accept-encoding")];

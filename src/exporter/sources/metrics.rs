@@ -4,6 +4,7 @@
 //! Names in quotes, which Prometheus 3 allows to have any characters, do not pass: the format that we write has none.
 
 mod line;
+mod memory;
 mod passage;
 mod rank;
 
@@ -12,7 +13,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use self::passage::{Memory, Passage};
+use self::memory::Memory;
+use self::passage::Passage;
 use super::fetch::{Bot, Fetch};
 use super::{Reading, Source};
 use crate::catalogue::metrics::Metric;

@@ -2,38 +2,14 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Instant;
 
 use super::line::{self, Line};
+use super::memory::Memory;
 use super::rank::{Rank, declared};
-use crate::exporter::bounds::{Admitted, Dropped, FAMILIES, HELP_BYTES, LINE_BYTES, Reason, Series, VALUES, Values};
+use crate::exporter::bounds::{Dropped, FAMILIES, HELP_BYTES, LINE_BYTES, Reason};
 use crate::exporter::page::{self, FamilyKind, Value};
 use crate::exporter::text::Draft;
-
-/// Which series and which values of labels passed lately, by rank: none takes the places of another.
-pub(super) struct Memory {
-    places: [Places; Rank::ALL.len()],
-    hasher: RandomState,
-}
-
-struct Places {
-    series: Series,
-    values: Admitted,
-}
-
-impl Default for Memory {
-    fn default() -> Self {
-        let places = Rank::ALL.map(|rank| Places {
-            series: Series::new(rank.series(), rank.bytes()),
-            values: Admitted::new(rank.values()),
-        });
-        Self {
-            places,
-            hasher: RandomState::new(),
-        }
-    }
-}
 
 /// One reading of the page.
 pub(super) struct Passage<'m> {
@@ -41,7 +17,6 @@ pub(super) struct Passage<'m> {
     memory: &'m mut Memory,
     /// The label `environment`, as it is printed.
     environment: Option<&'m str>,
-    now: Instant,
     /// Places in `families`.
     names: HashMap<Box<str>, usize>,
     families: Vec<Family>,
@@ -86,15 +61,11 @@ impl<'m> Passage<'m> {
         environment: Option<&'m str>,
         now: Instant,
     ) -> Self {
-        for places in &mut memory.places {
-            places.series.begin(now);
-            places.values.forget(now);
-        }
+        memory.begin(now);
         Self {
             reserved,
             memory,
             environment,
-            now,
             names: HashMap::new(),
             families: Vec::new(),
             strange: 0,
@@ -342,17 +313,8 @@ impl<'m> Passage<'m> {
             labels.iter().map(|(label, text)| label.len() + text.len() + 4).sum()
         };
         let bytes = name.len() + of_labels(&labels) + environment.map_or(0, |text| text.len() + 15) + PRINTED_VALUE;
-        let key = key(&self.memory.hasher, name, &labels);
-        let places = &mut self.memory.places[family.rank.with(&labels) as usize];
-        let values = places.series.check(key, bytes)?;
-        if values == Values::Asked {
-            for (label, text) in &labels {
-                if !places.values.admit((&family.name, label), text, VALUES, self.now) {
-                    return Err(Reason::TooManyValues);
-                }
-            }
-        }
-        places.series.enter(key, bytes, values);
+        let rank = family.rank.with(&labels);
+        self.memory.admit(rank, name, &family.name, &labels, bytes)?;
 
         family.text.push(name);
         let mut before = "{";
@@ -372,37 +334,6 @@ impl<'m> Passage<'m> {
         self.samples += 1;
         Ok(())
     }
-}
-
-/// A hash of what makes a series, whatever the order of its labels.
-fn key(hasher: &RandomState, name: &str, labels: &[(&str, &str)]) -> u64 {
-    let mut key = hasher.build_hasher();
-    key.write(name.as_bytes());
-    let mut add = |label: &str, text: &str| {
-        // No name and no value has these bytes in it.
-        key.write(b"{");
-        key.write(label.as_bytes());
-        key.write(b"\"");
-        // Prometheus reads `1` and `1.0` as the same bucket.
-        let bound = matches!(label, "le" | "quantile").then(|| line::number(text)).flatten();
-        match bound {
-            Some(bound) => key.write_u64(bound.to_bits()),
-            None => key.write(text.as_bytes()),
-        }
-        key.write(b"\n");
-    };
-    if labels.is_sorted() {
-        for (label, text) in labels {
-            add(label, text);
-        }
-    } else {
-        let mut sorted = labels.to_vec();
-        sorted.sort_unstable();
-        for (label, text) in sorted {
-            add(label, text);
-        }
-    }
-    key.finish()
 }
 
 /// Whether a sample is one that its family's type allows.

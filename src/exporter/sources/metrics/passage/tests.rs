@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::exporter::bounds::VALUES;
 
 fn pass(text: &str) -> (String, BTreeMap<&'static str, u64>) {
     pass_with(text.as_bytes(), &mut Memory::default())
