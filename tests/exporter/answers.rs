@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use super::processes::{Answer, Exporter, PATIENCE, Page, answers_always, request};
+use super::processes::{Answer, Exporter, Page, answers_always, get_bytes, request};
 
 const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -16,18 +16,6 @@ fn beside(series: u32) -> Exporter {
     }
     let metrics = answers_always(format!("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{page}"));
     Exporter::start(&["--health-port", "1", "--metrics-port", &metrics.to_string()], &[])
-}
-
-/// Head and body of an answer to HTTP/1.0, which knows no chunks.
-fn bytes(exporter: &Exporter, headers: &str) -> (String, Vec<u8>) {
-    let mut stream = TcpStream::connect(&exporter.address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(stream, "GET /metrics HTTP/1.0\r\nHost: x\r\n{headers}\r\n").unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
-    let head = String::from_utf8(answer[..end].to_vec()).unwrap().to_ascii_lowercase();
-    (head, answer[end + 4..].to_vec())
 }
 
 fn unzipped(body: &[u8]) -> String {
@@ -46,7 +34,7 @@ fn a_large_page_is_compressed_for_those_who_take_it() {
         ("Accept-Encoding: identity\r\n", false),
         ("", false),
     ] {
-        let (head, body) = bytes(&exporter, headers);
+        let (head, body) = get_bytes(&exporter.address, "/metrics", headers);
         assert!(head.contains("vary: accept-encoding"), "{head}");
         assert!(head.contains(&format!("content-type: {FORMAT}")), "{head}");
         assert_eq!(head.contains("content-encoding: gzip"), compressed, "{headers}{head}");
@@ -64,7 +52,7 @@ fn a_large_page_is_compressed_for_those_who_take_it() {
 
 #[test]
 fn a_small_page_is_not_compressed_for_anybody() {
-    let (head, body) = bytes(&beside(1), "Accept-Encoding: gzip\r\n");
+    let (head, body) = get_bytes(&beside(1).address, "/metrics", "Accept-Encoding: gzip\r\n");
     assert!(!head.contains("content-encoding"), "{head}");
     assert!(head.contains("vary: accept-encoding"), "{head}");
     assert!(String::from_utf8(body).unwrap().contains("a0{b=\"0\"} 0\n"));
@@ -83,7 +71,7 @@ fn those_who_do_not_read_their_compressed_answers_keep_nobody_from_his() {
         let _ = stream.read(&mut [0; 16]).unwrap();
         stuck.push(stream);
     }
-    let (head, body) = bytes(&exporter, "Accept-Encoding: gzip\r\n");
+    let (head, body) = get_bytes(&exporter.address, "/metrics", "Accept-Encoding: gzip\r\n");
     let text = if head.contains("content-encoding: gzip") {
         unzipped(&body)
     } else {

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use super::processes::{Exporter, FakeBot, Page};
+use bot::Bot;
 use table::{Case, Shows, Source};
 
 /// Exporters that share the table; each goes through its part of it in one life.
@@ -62,6 +63,14 @@ fn whatever_a_bot_says_it_harms_its_own_series_only() {
     });
     let complaints = complaints.into_inner().unwrap();
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+/// The answers of the bots that say one thing and come to an end, with the names of their cases.
+pub fn pages_that_end() -> impl Iterator<Item = (&'static str, Vec<u8>)> {
+    table::cases().into_iter().filter_map(|case| match case.bot {
+        Bot::Says(answer) if case.source == Source::Metrics && answer.len() < 10_000 => Some((case.name, answer)),
+        _ => None,
+    })
 }
 
 /// Scrapes an exporter beside the bot of one case; what was not as it should be.

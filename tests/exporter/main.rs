@@ -12,6 +12,7 @@ mod crowds;
 mod hostile;
 mod operation;
 mod processes;
+mod prometheus;
 
 use std::fmt::Write;
 
