@@ -93,16 +93,27 @@ fn blank(text: &str) -> &str {
 fn split_name(text: &str, colon: bool) -> Option<(&str, &str)> {
     let end = text
         .bytes()
-        .position(|byte| !(byte.is_ascii_alphanumeric() || byte == b'_' || (colon && byte == b':')))
+        .position(|byte| !(IN_NAMES[usize::from(byte)] || (colon && byte == b':')))
         .unwrap_or(text.len());
     let (name, rest) = text.split_at(end);
     let starts_well = name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit());
     starts_well.then_some((name, rest))
 }
 
+/// Which bytes names have: looked up, since most of a page is names.
+const IN_NAMES: [bool; 256] = {
+    let (mut table, mut byte) = ([false; 256], 0_u8);
+    while byte < 128 {
+        table[byte as usize] = byte.is_ascii_alphanumeric() || byte == b'_';
+        byte += 1;
+    }
+    table
+};
+
 /// The labels after the opening brace, and what follows the closing one. An empty label is one that is not there.
 fn read_labels(mut rest: &str) -> Result<(Labels<'_>, &str), Reason> {
-    let mut labels = Labels::new();
+    // Few series have more.
+    let mut labels = Labels::with_capacity(8);
     let mut too_long = false;
     loop {
         rest = blank(rest);
@@ -138,19 +149,16 @@ fn read_labels(mut rest: &str) -> Result<(Labels<'_>, &str), Reason> {
 
 /// The value before the closing quote, its length without escapes, and what follows.
 fn quoted(text: &str) -> Result<(&str, usize, &str), Reason> {
-    let (mut bytes, mut escapes) = (text.bytes().enumerate(), 0);
-    while let Some((at, byte)) = bytes.next() {
-        match byte {
-            b'"' => return Ok((&text[..at], at - escapes, &text[at + 1..])),
-            b'\\' => match bytes.next() {
-                Some((_, b'n' | b'\\' | b'"')) => escapes += 1,
-                _ => return Err(Reason::Invalid),
-            },
-            0 => return Err(Reason::Invalid),
-            _ => {}
+    let (mut at, mut escapes) = (0, 0);
+    loop {
+        let rest = text.as_bytes().get(at..).ok_or(Reason::Invalid)?;
+        at += memchr::memchr3(b'"', b'\\', 0, rest).ok_or(Reason::Invalid)?;
+        match &text.as_bytes()[at..] {
+            [b'"', ..] => return Ok((&text[..at], at - escapes, &text[at + 1..])),
+            [b'\\', b'n' | b'\\' | b'"', ..] => (at, escapes) = (at + 2, escapes + 1),
+            _ => return Err(Reason::Invalid),
         }
     }
-    Err(Reason::Invalid)
 }
 
 #[cfg(test)]

@@ -78,7 +78,7 @@ impl<'m> Passage<'m> {
 
     /// Takes the next part of the page, wherever it was cut.
     pub fn read(&mut self, mut part: &[u8]) {
-        while let Some(end) = part.iter().position(|&byte| byte == b'\n') {
+        while let Some(end) = memchr::memchr(b'\n', part) {
             let (line, rest) = (&part[..end], &part[end + 1..]);
             if self.begun.is_empty() {
                 self.line(line);
