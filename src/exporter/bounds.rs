@@ -16,6 +16,8 @@ pub(crate) const DOCUMENT_BYTES: usize = 64 << 10;
 pub(crate) const PLUGINS_BYTES: usize = 256 << 10;
 /// Plugins that have series.
 pub(crate) const PLUGINS: usize = 256;
+/// Bytes of a plugin's name and of its version, since each of its series says it again.
+pub(crate) const PLUGIN_BYTES: usize = 128;
 /// Bytes of a metric's name.
 pub(crate) const NAME_BYTES: usize = 128;
 /// Bytes of a label's name.
@@ -24,6 +26,8 @@ pub(crate) const LABEL_BYTES: usize = 64;
 pub(crate) const VALUE_BYTES: usize = 256;
 /// Bytes of a help text; what is longer is cut.
 pub(crate) const HELP_BYTES: usize = 256;
+/// Bytes of all help texts of the bot's own metrics; families beyond that have none.
+pub(crate) const HELPS_BYTES: usize = 192 << 10;
 /// Labels of one sample.
 pub(crate) const LABELS: usize = 16;
 /// Families of the bot's own metrics that pass, besides those of the catalogue.

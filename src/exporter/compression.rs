@@ -16,9 +16,9 @@ use super::text::{Answer, Withdrawn};
 /// Bytes from which on compression is worth its time: less than this crosses a network in one go.
 const LEAST: usize = 16 << 10;
 
-/// Answers that are compressed at a time. Each holds a third of a megabyte until it is read, by whoever reads nothing too; others
-/// are answered as they are.
-static PLACES: Semaphore = Semaphore::const_new(4);
+/// Answers that are compressed at a time: those of two scrapers. Each holds a third of a megabyte until it is read, by whoever reads
+/// nothing too; others are answered as they are.
+static PLACES: Semaphore = Semaphore::const_new(2);
 
 /// The body of an answer in gzip.
 #[derive(Debug)]

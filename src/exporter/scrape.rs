@@ -23,7 +23,7 @@ use super::sources::fetch::Bot;
 use super::sources::health::Health;
 use super::sources::metrics::Metrics;
 use super::sources::plugins::Plugins;
-use super::text::{Answer, Draft};
+use super::text::{Alive, Answer, Draft};
 use crate::catalogue::metrics as series;
 use crate::sidecar::config::{self, Config};
 use flight::Line;
@@ -40,6 +40,8 @@ pub(super) struct Exporter {
     configuration: tokio::sync::Mutex<Configuration>,
     setup: watch::Sender<Setup>,
     deployments: Mutex<Deployments>,
+    /// What the sources said to those who still read it.
+    alive: Arc<Mutex<Alive>>,
     /// What was last wrong with each source.
     problems: Mutex<BTreeMap<&'static str, Option<String>>>,
 }
@@ -92,6 +94,7 @@ impl Exporter {
             rootfs,
             setup: watch::Sender::new(Setup::default()),
             deployments: Mutex::default(),
+            alive: Arc::default(),
             problems: Mutex::default(),
             configuration: tokio::sync::Mutex::const_new(configuration),
         };
@@ -144,6 +147,7 @@ impl Exporter {
                     part.clone(),
                     part.source(&self.bot, &self.rootfs, environment),
                     environment,
+                    self.alive.clone(),
                 ))
             })
         };

@@ -137,7 +137,8 @@ async fn converse(stream: TcpStream, service: Router, place: Place) {
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(REQUEST_TIME)
-        .max_buf_size(64 << 10)
+        // Of each connection that is stuck, this much stays: of what it sends, and of what it is sent.
+        .max_buf_size(16 << 10)
         .serve_connection(TokioIo::new(stream), answer);
     let mut connection = pin!(connection);
     // Nobody who connects in order to ask something waits with it.

@@ -13,9 +13,9 @@ use super::locked;
 
 /// Bytes of one piece. A connection that is stuck keeps what it was given, so this is small beside a page.
 const PIECE: usize = 16 << 10;
-/// Bytes of texts of one source that are kept for those who read them while the next is written: the largest that there is, or
-/// several of a usual size.
-const KEPT: usize = 3 << 20;
+/// Bytes of texts that are kept for those who read them while the next is written: the largest that there is, or several of a
+/// usual size.
+const KEPT: usize = 2560 << 10;
 
 /// A text that is being written.
 #[derive(Debug, Default)]
@@ -44,9 +44,13 @@ impl Draft {
     }
 
     pub fn push(&mut self, text: &str) {
-        if self.open.len() + text.len() > PIECE {
+        let length = self.open.len() + text.len();
+        if length > PIECE {
             self.close();
-            self.open.reserve(PIECE);
+            self.open.reserve_exact(PIECE);
+        } else if length > self.open.capacity() {
+            // A bot may have a thousand families, and doubling would waste half of what they take.
+            self.open.reserve_exact(text.len().max(self.open.len() / 4).max(64));
         }
         self.open.push_str(text);
     }
@@ -92,7 +96,7 @@ impl Text {
 #[error("newer scrapes needed the memory of this one")]
 pub(super) struct Withdrawn;
 
-/// The texts of one source that somebody still reads, oldest first.
+/// The texts of all sources that somebody still reads, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Alive(VecDeque<Weak<Text>>);
 

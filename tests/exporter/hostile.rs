@@ -36,7 +36,7 @@ fn whatever_a_bot_says_it_harms_its_own_series_only() {
         std::fs::write(folder.path().join(backup), "x").unwrap();
     }
     let cases = table::cases();
-    assert!(cases.len() >= 30, "{}", cases.len());
+    assert!(cases.len() >= 70, "{}", cases.len());
     let (cases, complaints) = (Mutex::new(cases.into_iter()), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for number in 0..EXPORTERS {

@@ -35,14 +35,14 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// `environment` is the label of that name on the bot's series.
-    pub fn new(part: Part, source: Arc<dyn Source>, environment: Option<&str>) -> Self {
+    /// `environment` is the label of that name on the bot's series, `alive` are the texts of all lines.
+    pub fn new(part: Part, source: Arc<dyn Source>, environment: Option<&str>, alive: Arc<Mutex<Alive>>) -> Self {
         Self {
             part,
             source,
             environment: environment.map(str::to_owned),
             flight: Mutex::default(),
-            alive: Arc::default(),
+            alive,
         }
     }
 
@@ -149,7 +149,10 @@ mod tests {
             begun: AtomicU32::new(0),
             ended: AtomicU32::new(0),
         });
-        (slow.clone(), Line::new(Part::Disk(Vec::new()), slow, None))
+        (
+            slow.clone(),
+            Line::new(Part::Disk(Vec::new()), slow, None, Arc::default()),
+        )
     }
 
     fn counts(slow: &Slow) -> (u32, u32) {

@@ -11,7 +11,7 @@ use super::document::{Fields, each, without_nan};
 use super::fetch::{Bot, Fetch};
 use super::{Reading, Source};
 use crate::catalogue::metrics::{self as series, Metric};
-use crate::exporter::bounds::{Admitted, Dropped, PLUGINS, PLUGINS_BYTES, Reason, VALUE_BYTES};
+use crate::exporter::bounds::{Admitted, Dropped, PLUGIN_BYTES, PLUGINS, PLUGINS_BYTES, Reason};
 use crate::exporter::locked;
 use crate::exporter::page::Page;
 use crate::sidecar::config::Endpoint;
@@ -210,7 +210,7 @@ impl List<'_> {
 fn is_label(text: &str) -> Result<(), Reason> {
     if text.is_empty() || text.contains('\0') {
         Err(Reason::Invalid)
-    } else if text.len() > VALUE_BYTES {
+    } else if text.len() > PLUGIN_BYTES {
         Err(Reason::TooLong)
     } else {
         Ok(())

@@ -55,9 +55,13 @@ pub fn cases() -> Vec<Case> {
         }
     };
     let connections = connections().into_iter().map(case(Source::Health));
-    let documents = documents::health().into_iter().map(case(Source::Health));
+    let documents = documents::health()
+        .into_iter()
+        .chain(documents::texts())
+        .map(case(Source::Health));
     let pages = pages::pages()
         .into_iter()
+        .chain(pages::lines())
         .chain(pages::large())
         .map(case(Source::Metrics));
     let plugins = documents::plugins().into_iter().map(case(Source::Plugins));

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::line::{self, Line};
 use super::memory::Memory;
 use super::rank::{Rank, declared};
-use crate::exporter::bounds::{Dropped, FAMILIES, HELP_BYTES, LINE_BYTES, Reason};
+use crate::exporter::bounds::{Dropped, FAMILIES, HELP_BYTES, HELPS_BYTES, LINE_BYTES, Reason};
 use crate::exporter::page::{self, FamilyKind, Value};
 use crate::exporter::text::Draft;
 
@@ -22,6 +22,8 @@ pub(super) struct Passage<'m> {
     families: Vec<Family>,
     /// Families that the catalogue does not know.
     strange: usize,
+    /// Bytes of all help texts.
+    helps: usize,
     /// Where the samples of this name go, since the next is likely to have the same.
     last: Option<(String, Target)>,
     /// The beginning of a line whose end has not arrived.
@@ -69,6 +71,7 @@ impl<'m> Passage<'m> {
             names: HashMap::new(),
             families: Vec::new(),
             strange: 0,
+            helps: 0,
             last: None,
             begun: Vec::new(),
             dropped: Dropped::default(),
@@ -156,7 +159,12 @@ impl<'m> Passage<'m> {
                 .find(|&at| text.is_char_boundary(at))
                 .unwrap_or(0);
             let text = text[..end].replace("\\\\", "\\").replace(['\0', '\r'], "");
-            self.families[at].help = Some(text.trim().into());
+            // Each of them becomes two again.
+            let bytes = text.len() + text.matches('\\').count();
+            if self.helps + bytes <= HELPS_BYTES {
+                self.helps += bytes;
+                self.families[at].help = Some(text.trim().into());
+            }
         }
     }
 

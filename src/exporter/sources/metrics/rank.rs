@@ -57,13 +57,13 @@ impl Rank {
             Self::Critical => 32 << 10,
             Self::Errors => 96 << 10,
             Self::Known => 512 << 10,
-            Self::Rest => 2 << 20,
+            Self::Rest => 1536 << 10,
         }
     }
 
-    /// How many values their labels may have.
+    /// How many values their labels may have, all together.
     pub fn values(self) -> usize {
-        2 * self.series()
+        self.series() * 7 / 5
     }
 }
 

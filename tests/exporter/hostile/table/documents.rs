@@ -87,6 +87,13 @@ pub fn health() -> Vec<Row> {
                 Dropped("invalid", 6.0),
             ],
         ),
+    ]
+}
+
+/// What is wrong with its status, its form as a whole, and its texts.
+pub fn texts() -> Vec<Row> {
+    let with = |fields: &str| ok(format!("{{\"status\": \"running\", {fields}}}"));
+    vec![
         (
             "a status that is no text",
             ok(r#"{"status": true, "user_count": 3}"#),

@@ -6,7 +6,6 @@ use super::Shows::{Absent, Down, Dropped, Series, Value};
 
 /// What is wrong with the page of metrics.
 pub fn pages() -> Vec<Row> {
-    let openmetrics = "# TYPE a counter\n# UNIT a seconds\na_total 5.0 1.5 # {id=\"1\"} 1 1.5\na_created 1.7e9\n# TYPE b info\nb_info{v=\"1\"} 1\n# EOF\n";
     vec![
         (
             "our names",
@@ -69,6 +68,13 @@ pub fn pages() -> Vec<Row> {
             ok("a{x=\"1\",y=\"2\"} 1\na{y=\"2\",x=\"1\"} 2\na{y=\"2\",z=\"\",x=\"1\"} 3\n"),
             vec![Value("a{x=\"1\",y=\"2\"}", 1.0), Dropped("duplicate", 2.0)],
         ),
+    ]
+}
+
+/// What is wrong with single lines, and with what is no page at all.
+pub fn lines() -> Vec<Row> {
+    let openmetrics = "# TYPE a counter\n# UNIT a seconds\na_total 5.0 1.5 # {id=\"1\"} 1 1.5\na_created 1.7e9\n# TYPE b info\nb_info{v=\"1\"} 1\n# EOF\n";
+    vec![
         (
             "broken lines",
             ok(
