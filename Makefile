@@ -11,6 +11,9 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/rosey-monitor
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 
+CARGO_FUZZ_VERSION := 0.13.2
+CARGO_FUZZ := $(CACHE)/cargo-fuzz-$(CARGO_FUZZ_VERSION)/bin/cargo-fuzz
+
 .PHONY: help
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +59,7 @@ lint: lint-rust lint-tree lint-deny ## Check format, lints, licences and the dep
 .PHONY: lint-rust
 lint-rust:
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --package rosey-monitor --lib --bins --no-default-features --features exporter -- -D warnings
 
@@ -92,9 +96,40 @@ $(CARGO_DENY):
 	@echo "cargo-deny $(CARGO_DENY_VERSION) is built into $(CACHE), once; this takes some minutes."
 	cargo install --quiet --locked cargo-deny --version $(CARGO_DENY_VERSION) --root $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)
 
+# Without a sanitizer it works on a stable toolchain, and code that forbids `unsafe` gives one little to find. What is found lies in
+# fuzz/artifacts; after it is mended it goes into fuzz/seeds, which the plain tests read, too.
+FUZZ_SECONDS := 600
+FUZZ_TARGETS = $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
+
+.PHONY: fuzz
+fuzz: $(CARGO_FUZZ) ## Fuzz what reads the bot's answers (ten minutes each; FUZZ_SECONDS=, FUZZ_TARGETS=)
+	@cargo metadata --quiet --locked --format-version 1 --manifest-path fuzz/Cargo.toml >/dev/null || {
+	  echo "fuzz/Cargo.lock does not follow Cargo.toml; run: cargo update --workspace --manifest-path fuzz/Cargo.toml" >&2
+	  exit 1
+	}
+	for target in $(FUZZ_TARGETS); do
+	  mkdir -p fuzz/corpus/$$target
+	  log=$$(mktemp)
+	  if ! $(CARGO_FUZZ) run --sanitizer none --target-dir target/fuzz "$$target" fuzz/corpus/$$target fuzz/seeds/$$target -- \
+	    -dict=fuzz/dictionaries/$$target.dict -max_total_time=$(FUZZ_SECONDS) -max_len=32768 -timeout=10 -rss_limit_mb=512 \
+	    -print_final_stats=1 >"$$log" 2>&1; then
+	    cat "$$log" >&2
+	    rm -f "$$log"
+	    exit 1
+	  fi
+	  awk -v target=$$target '/^Done / { runs = $$2 } /slowest_unit/ { slow = $$2 } /peak_rss/ { rss = $$2 } \
+	    END { if (runs == "") exit 1; print target ": " runs " inputs, no finding; slowest " slow " s, peak " rss " MB" }' "$$log"
+	  rm -f "$$log"
+	done
+
+$(CARGO_FUZZ):
+	@echo "cargo-fuzz $(CARGO_FUZZ_VERSION) is built into $(CACHE), once; this takes some minutes."
+	cargo install --quiet --locked cargo-fuzz --version $(CARGO_FUZZ_VERSION) --root $(CACHE)/cargo-fuzz-$(CARGO_FUZZ_VERSION)
+
 .PHONY: fmt
 fmt: ## Format the code
 	cargo fmt --all
+	cargo fmt --manifest-path fuzz/Cargo.toml
 
 .PHONY: tools
 tools: ## Build the real components that tests and demo run, where they are missing (about ten minutes, once)

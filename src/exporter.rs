@@ -10,12 +10,15 @@
 mod bounds;
 mod compression;
 mod configuration;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod options;
 mod page;
 mod scrape;
 mod server;
 mod sources;
 mod text;
+mod web_config;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -25,15 +28,20 @@ pub use options::Options;
 /// is wrong in its log, at `/health`, and in `rosey_exporter_*`.
 pub async fn run(options: Options) {
     let start = options.resolve(|name| std::env::var(name).ok());
-    let exporter = Arc::new(scrape::Exporter::new(start.configuration, start.bot, start.rootfs));
+    let web = Arc::new(web_config::Web::new(start.web_config_file, start.rootfs.clone()));
+    let exporter = scrape::Exporter::new(start.configuration, start.bot, start.rootfs).behind(web.clone());
+    let exporter = Arc::new(exporter);
     exporter.refresh().await;
+    web.refresh().await;
     let watch = async {
         loop {
             tokio::time::sleep(configuration::CHECK_INTERVAL).await;
             exporter.refresh().await;
+            web.refresh().await;
         }
     };
-    tokio::join!(watch, server::serve(exporter.clone(), start.listen, start.port));
+    let serve = server::serve(exporter.clone(), web.clone(), start.listen, start.port);
+    tokio::join!(watch, serve);
 }
 
 /// The lock's content; a thread that panicked inside leaves whole values behind here.

@@ -31,6 +31,7 @@ Environment variables (a flag goes first; a value that can't be read is reported
   ROSEY_LISTEN     as --listen
   ROSEY_BOT_HOST   as --bot-host
   ROSEY_ROOTFS     as --path.rootfs
+  ROSEY_WEB_CONFIG_FILE  as --web.config.file
   RUST_LOG         what is logged: error, warn, info (default), debug";
 
 /// Watches a chat bot for Prometheus: reads its health, metrics, disk and backups whenever it is scraped.
@@ -52,6 +53,9 @@ pub struct Options {
     /// Folder below which every absolute path is read
     #[arg(long = "path.rootfs", value_name = "FOLDER")]
     rootfs: Option<PathBuf>,
+    /// File with TLS, users and limits of the pages served here, as exporter-toolkit has it; it is read again before every request
+    #[arg(long = "web.config.file", value_name = "FILE")]
+    web_config_file: Option<String>,
 
     /// Label `environment` of the bot's series
     #[arg(long, value_name = "NAME", conflicts_with = "config")]
@@ -87,6 +91,7 @@ pub(super) struct Start {
     pub configuration: Configuration,
     pub bot: Bot,
     pub rootfs: PathBuf,
+    pub web_config_file: Option<PathBuf>,
     pub listen: Option<IpAddr>,
     /// A port that goes before the configuration's.
     pub port: Option<u16>,
@@ -117,6 +122,17 @@ impl Options {
                 .or_else(|| given(ENV_BOT_HOST))
                 .unwrap_or_else(|| "127.0.0.1".into()),
         };
+        let web_config_file = self
+            .web_config_file
+            .filter(|file| !file.is_empty())
+            .or_else(|| given("ROSEY_WEB_CONFIG_FILE"))
+            .map(|file| {
+                if file.starts_with('/') {
+                    below(&rootfs, &file)
+                } else {
+                    file.into()
+                }
+            });
         let listen = self.listen.or_else(|| read(ENV_LISTEN, given(ENV_LISTEN)));
         let port = self
             .port
@@ -153,6 +169,7 @@ impl Options {
             configuration,
             bot,
             rootfs,
+            web_config_file,
             listen,
             port,
         }

@@ -24,6 +24,7 @@ use super::sources::health::Health;
 use super::sources::metrics::Metrics;
 use super::sources::plugins::Plugins;
 use super::text::{Alive, Answer, Draft};
+use super::web_config::Web;
 use crate::catalogue::metrics as series;
 use crate::sidecar::config::{self, Config};
 use flight::Line;
@@ -44,6 +45,7 @@ pub(super) struct Exporter {
     alive: Arc<Mutex<Alive>>,
     /// What was last wrong with each source.
     problems: Mutex<BTreeMap<&'static str, Option<String>>>,
+    web: Option<Arc<Web>>,
 }
 
 /// What follows from the configuration in force.
@@ -96,12 +98,18 @@ impl Exporter {
             deployments: Mutex::default(),
             alive: Arc::default(),
             problems: Mutex::default(),
+            web: None,
             configuration: tokio::sync::Mutex::const_new(configuration),
         };
         if let Ok(configuration) = exporter.configuration.try_lock() {
             exporter.adopt(&configuration, true);
         }
         exporter
+    }
+
+    /// The same, of which `web` says who may ask.
+    pub fn behind(self, web: Arc<Web>) -> Self {
+        Self { web: Some(web), ..self }
     }
 
     /// Reads the configuration again if it has changed.
@@ -207,6 +215,13 @@ impl Exporter {
             &[],
             f64::from(setup.problem.is_none()),
         );
+        if let Some(successful) = self.web.as_ref().and_then(|web| web.last_reload_successful()) {
+            page.add(
+                &series::EXPORTER_WEB_CONFIG_LAST_RELOAD_SUCCESSFUL,
+                &[],
+                f64::from(successful),
+            );
+        }
         for (line, outcome) in setup.lines.iter().zip(&outcomes) {
             self.note(line, outcome.problem.as_deref());
             let labels = &[("source", line.source.name())];

@@ -1,34 +1,25 @@
 //! The HTTP side: a listener that is tried until it works, and bounded connections.
 
 mod connections;
+mod conversation;
+mod gate;
 mod pages;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::Extension;
-use axum::http::{Method, StatusCode};
-use axum::response::IntoResponse;
-use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::time::{sleep, timeout};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::time::sleep;
 
-use connections::{Connections, Place};
+use connections::Connections;
+use gate::Gate;
 
 use super::scrape::Exporter;
+use super::web_config::Web;
 use crate::sidecar::DEFAULT_PORT;
 
-/// A connection is closed after its current request when it is this old, so that none is held for ever.
-const CONNECTION_AGE: Duration = Duration::from_secs(300);
-/// How long a request, or the pause between two of them, may take.
-const REQUEST_TIME: Duration = Duration::from_secs(75);
-/// How long a new connection may wait with its first request, and a request with its body.
-const SHORT_TIME: Duration = Duration::from_secs(10);
 /// Bytes that the kernel keeps of a connection in each direction; they count as memory of the container.
 const SOCKET_BUFFER: u32 = 64 << 10;
 /// Connections that the kernel keeps until they are accepted.
@@ -36,11 +27,25 @@ const BACKLOG: u32 = 128;
 /// Pause between two attempts to listen.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+struct Caller {
+    peer: SocketAddr,
+    /// Whether a password or a certificate said who it is.
+    authenticated: bool,
+}
+
 /// Serves for ever, on the port of the configuration or on `port`, which goes first.
-pub(super) async fn serve(exporter: Arc<Exporter>, listen: Option<IpAddr>, port: Option<u16>) {
+pub(super) async fn serve(exporter: Arc<Exporter>, web: Arc<Web>, listen: Option<IpAddr>, port: Option<u16>) {
     let connections = Arc::new(Connections::default());
-    let app = pages::router(exporter.clone());
     let mut setup = exporter.setup();
+    let app = TowerToHyperService::new(pages::router(exporter));
+    // Nothing in the clear, and nothing to everybody, as long as nobody knows who may ask.
+    while web.rules().is_none() {
+        sleep(RETRY).await;
+        web.refresh().await;
+    }
+    let gate = Arc::new(Gate { web, app });
     loop {
         let wanted = |port: Option<u16>, configured: Option<u16>| port.or(configured).unwrap_or(DEFAULT_PORT);
         let configured = setup.borrow_and_update().config.as_ref().and_then(|config| config.port);
@@ -53,22 +58,24 @@ pub(super) async fn serve(exporter: Arc<Exporter>, listen: Option<IpAddr>, port:
         };
         tokio::select! {
             () = moved => {}
-            () = accept(listen, current, &app, &connections) => {}
+            () = accept(listen, current, &gate, &connections) => {}
         }
     }
 }
 
-async fn accept(listen: Option<IpAddr>, port: u16, app: &Router, connections: &Arc<Connections>) {
+async fn accept(listen: Option<IpAddr>, port: u16, gate: &Arc<Gate>, connections: &Arc<Connections>) {
     let listener = bind(listen, port).await;
     if let Ok(address) = listener.local_addr() {
-        tracing::info!("listening on http://{address}");
+        let encrypted = gate.web.rules().is_some_and(|rules| rules.tls.is_some());
+        let scheme = if encrypted { "https" } else { "http" };
+        tracing::info!("listening on {scheme}://{address}");
     }
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let service = app.clone().layer(Extension(peer));
+                let gate = gate.clone();
                 connections.admit(peer.ip().to_canonical(), |place| {
-                    tokio::spawn(converse(stream, service, place)).abort_handle()
+                    tokio::spawn(conversation::converse(stream, peer, gate, place)).abort_handle()
                 });
             }
             Err(error) => {
@@ -115,38 +122,4 @@ fn open(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.set_recv_buffer_size(SOCKET_BUFFER)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
-}
-
-async fn converse(stream: TcpStream, service: Router, place: Place) {
-    if stream.set_nodelay(true).is_err() {
-        return;
-    }
-    let service = TowerToHyperService::new(service);
-    let answer = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
-        place.busy(true);
-        let only_asks = matches!(*request.method(), Method::GET | Method::HEAD);
-        let limit = if only_asks { REQUEST_TIME } else { SHORT_TIME };
-        let answered = timeout(limit, service.call(request));
-        let place = &place;
-        async move {
-            let answer = answered.await;
-            place.busy(false);
-            answer.unwrap_or_else(|_| Ok(StatusCode::REQUEST_TIMEOUT.into_response()))
-        }
-    });
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(REQUEST_TIME)
-        // Of each connection that is stuck, this much stays: of what it sends, and of what it is sent.
-        .max_buf_size(16 << 10)
-        .serve_connection(TokioIo::new(stream), answer);
-    let mut connection = pin!(connection);
-    // Nobody who connects in order to ask something waits with it.
-    if timeout(SHORT_TIME, connection.as_mut()).await.is_ok() || !place.was_asked() {
-        return;
-    }
-    if timeout(CONNECTION_AGE, connection.as_mut()).await.is_err() {
-        connection.as_mut().graceful_shutdown();
-        let _ = timeout(REQUEST_TIME, connection).await;
-    }
 }

@@ -55,10 +55,10 @@ impl Draft {
         self.open.push_str(text);
     }
 
-    #[cfg(test)]
+    #[cfg(any(fuzzing, test))]
     pub fn into_string(mut self) -> String {
         self.close();
-        String::from_utf8(self.pieces.concat()).unwrap()
+        String::from_utf8_lossy(&self.pieces.concat()).into_owned()
     }
 
     pub fn finish(mut self) -> Arc<Text> {

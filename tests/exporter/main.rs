@@ -13,6 +13,7 @@ mod hostile;
 mod operation;
 mod processes;
 mod prometheus;
+mod web;
 
 use std::fmt::Write;
 

@@ -177,8 +177,8 @@ impl Exporter {
 /// The address that an exporter says it listens on.
 pub fn listening(process: &Process) -> String {
     process
-        .line_with("listening on http://")
-        .rsplit("http://")
+        .line_with("listening on http")
+        .rsplit("://")
         .next()
         .unwrap()
         .trim()

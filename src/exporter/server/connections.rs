@@ -32,8 +32,8 @@ struct Entry {
 #[derive(Clone, Copy)]
 struct State {
     peer: IpAddr,
-    /// Whether a request is being answered.
-    busy: bool,
+    /// Requests that are being answered.
+    requests: u32,
     /// Whether there was any request yet.
     asked: bool,
     /// Since when it is busy, or idle.
@@ -62,7 +62,7 @@ impl Connections {
         let task = start(Place { id, connections });
         let state = State {
             peer,
-            busy: false,
+            requests: 0,
             asked: false,
             since: Instant::now(),
         };
@@ -74,19 +74,22 @@ impl Connections {
 fn dispensable(states: &[State]) -> Option<usize> {
     let of_peer = |peer| states.iter().filter(|state| state.peer == peer).count();
     (0..states.len()).max_by_key(|&at| {
-        let State { peer, busy, since, .. } = states[at];
-        (of_peer(peer), !busy, std::cmp::Reverse(since))
+        let State {
+            peer, requests, since, ..
+        } = states[at];
+        (of_peer(peer), requests == 0, std::cmp::Reverse(since))
     })
 }
 
 impl Place {
-    /// Notes that a request is being answered, or was.
-    pub fn busy(&self, busy: bool) {
+    /// Notes that a request is being answered, for as long as the value lives.
+    pub fn busy(self: &Arc<Self>) -> Busy {
         self.state(|state| {
-            state.busy = busy;
+            state.requests += 1;
             state.asked = true;
             state.since = Instant::now();
         });
+        Busy(self.clone())
     }
 
     /// Whether there was a request.
@@ -98,6 +101,18 @@ impl Place {
         let mut open = locked(&self.connections.open);
         let entry = open.entries.iter_mut().find(|entry| entry.id == self.id)?;
         Some(change(&mut entry.state))
+    }
+}
+
+/// A request that is being answered.
+pub(super) struct Busy(Arc<Place>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.state(|state| {
+            state.requests -= 1;
+            state.since = Instant::now();
+        });
     }
 }
 
@@ -120,7 +135,7 @@ mod tests {
         let start = Instant::now();
         let state = |peer: u8, busy, second| State {
             peer: [10, 0, 0, peer].into(),
-            busy,
+            requests: u32::from(busy),
             asked: true,
             since: start + Duration::from_secs(second),
         };

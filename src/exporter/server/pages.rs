@@ -1,7 +1,6 @@
 //! The few pages there are.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use axum::routing::{get, post};
 use futures::stream;
 use serde_json::json;
 
+use super::Caller;
 use crate::exporter::compression::{self, Gzipped};
 use crate::exporter::page::CONTENT_TYPE;
 use crate::exporter::scrape::Exporter;
@@ -97,26 +97,27 @@ type Reader = fn(Vec<(String, String)>, Option<&str>) -> Result<Event, Refusal>;
 
 async fn record_deployment(
     State(exporter): State<Arc<Exporter>>,
-    Extension(peer): Extension<SocketAddr>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    record(&exporter, peer, &headers, &body, deployments::deployment)
+    record(&exporter, caller, &headers, &body, deployments::deployment)
 }
 
 async fn record_rollback(
     State(exporter): State<Arc<Exporter>>,
-    Extension(peer): Extension<SocketAddr>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    record(&exporter, peer, &headers, &body, deployments::rollback)
+    record(&exporter, caller, &headers, &body, deployments::rollback)
 }
 
-fn record(exporter: &Exporter, peer: SocketAddr, headers: &HeaderMap, body: &[u8], read: Reader) -> Response {
+fn record(exporter: &Exporter, caller: Caller, headers: &HeaderMap, body: &[u8], read: Reader) -> Response {
     let refuse = |status: StatusCode, reason: String| (status, format!("{reason}\n")).into_response();
-    if !peer.ip().to_canonical().is_loopback() {
-        return refuse(StatusCode::FORBIDDEN, "records are taken from this host only".into());
+    if !caller.authenticated && !caller.peer.ip().to_canonical().is_loopback() {
+        let known = "records are taken from this host only, or with a password or a certificate (--web.config.file)";
+        return refuse(StatusCode::FORBIDDEN, known.into());
     }
     // A browser on this host sends any page's form to localhost; it names the page, curl does not.
     if headers.contains_key(header::ORIGIN) {
@@ -157,7 +158,7 @@ fn record(exporter: &Exporter, peer: SocketAddr, headers: &HeaderMap, body: &[u8
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
+    use std::net::{IpAddr, SocketAddr};
 
     use super::*;
     use crate::exporter::configuration::Configuration;
@@ -165,7 +166,7 @@ mod tests {
     use crate::sidecar::Config;
 
     #[test]
-    fn a_record_is_taken_from_this_host_only_and_not_from_web_pages() {
+    fn a_record_is_taken_from_this_host_or_from_somebody_known_and_not_from_web_pages() {
         let configuration = Configuration::fixed(Config {
             deployments: true,
             ..Config::default()
@@ -183,18 +184,22 @@ mod tests {
         )]);
         let mut page = form.clone();
         page.insert(header::ORIGIN, "http://evil.example".parse().unwrap());
-        let status = |peer: &str, headers: &HeaderMap| {
+        let answer = |peer: &str, authenticated, headers: &HeaderMap| {
             let peer = SocketAddr::from((peer.parse::<IpAddr>().unwrap(), 1234));
-            record(&exporter, peer, headers, b"duration=1", deployments::rollback)
+            let caller = Caller { peer, authenticated };
+            record(&exporter, caller, headers, b"duration=1", deployments::rollback)
                 .status()
                 .as_u16()
         };
+        let status = |peer: &str, headers: &HeaderMap| answer(peer, false, headers);
         assert_eq!(status("127.0.0.1", &form), 200);
         assert_eq!(status("::1", &form), 200);
         assert_eq!(status("::ffff:127.0.0.1", &form), 200);
         assert_eq!(status("10.0.0.1", &form), 403);
         assert_eq!(status("::ffff:10.0.0.1", &form), 403);
         assert_eq!(status("127.0.0.1", &page), 403);
+        assert_eq!(answer("10.0.0.1", true, &form), 200);
+        assert_eq!(answer("10.0.0.1", true, &page), 403);
         assert_eq!(status("127.0.0.1", &HeaderMap::new()), 415);
     }
 }

@@ -71,9 +71,15 @@ impl<'d, const N: usize> Fields<'d, N> {
 
     /// A number that is finite and not negative; anything else is counted.
     pub fn number(&self, name: &str, dropped: &mut Dropped) -> Option<f64> {
+        self.scaled(name, 1.0, dropped)
+    }
+
+    /// The product has to be such a number, too: what a bot says can be too large to be told in a smaller unit.
+    pub fn scaled(&self, name: &str, scale: f64, dropped: &mut Dropped) -> Option<f64> {
         self.typed(name, dropped, |value| {
             let number: Option<f64> = serde_json::from_str(value).ok();
-            number.filter(|number| number.is_finite() && *number >= 0.0)
+            let scaled = number? * scale;
+            (scaled.is_finite() && scaled >= 0.0).then_some(scaled)
         })
     }
 }

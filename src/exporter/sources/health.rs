@@ -43,7 +43,7 @@ impl Health {
         }
     }
 
-    fn read_document(&self, body: Vec<u8>, now: SystemTime) -> Reading {
+    pub(crate) fn read_document(&self, body: Vec<u8>, now: SystemTime) -> Reading {
         let body = without_nan(body);
         let fields = match Fields::of(&body, &FIELDS) {
             Ok(fields) => fields,
@@ -66,8 +66,8 @@ impl Health {
             page.add(&series::BOT_CONNECTED, &[], f64::from(connected));
         }
         let mut number = |field, metric, scale| {
-            let value = fields.number(field, &mut dropped)?;
-            page.add(metric, &[], value * scale);
+            let value = fields.scaled(field, scale, &mut dropped)?;
+            page.add(metric, &[], value);
             Some(value)
         };
         number("uptime", &series::BOT_UPTIME_SECONDS, 1.0);
@@ -175,10 +175,10 @@ impl Source for Health {
     }
 }
 
-/// Errors per hundred requests; none where nothing can be divided.
+/// Errors per hundred requests; none where nothing can be divided, or the outcome is beyond all numbers.
 fn percentage(errors: f64, requests: f64) -> Option<f64> {
     match (errors, requests) {
-        (errors, requests) if requests > 0.0 => Some(errors / requests * 100.0),
+        (errors, requests) if requests > 0.0 => Some(errors / requests * 100.0).filter(|percent| percent.is_finite()),
         (0.0, _) => Some(0.0),
         _ => None,
     }
@@ -285,6 +285,16 @@ mod tests {
         let (page, problem) = read("{}");
         assert!(page.contains(&"rosey_bot_up 0".to_owned()));
         assert!(problem.is_some());
+    }
+
+    #[test]
+    fn a_number_that_becomes_infinite_on_the_way_is_left_out() {
+        let (page, _) = read(r#"{"status": "ok", "memory_mb": 1e305, "errors": 1e308, "requests": 1e-10}"#);
+        assert!(
+            !page.concat().contains("Inf") && !page.concat().contains("rate"),
+            "{page:?}"
+        );
+        assert!(page.contains(&"rosey_bot_errors_total 1e308".to_owned()), "{page:?}");
     }
 
     #[test]

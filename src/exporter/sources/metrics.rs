@@ -3,7 +3,7 @@
 //!
 //! Names in quotes, which Prometheus 3 allows to have any characters, do not pass: the format that we write has none.
 
-mod line;
+pub(crate) mod line;
 mod memory;
 mod passage;
 mod rank;
@@ -45,12 +45,31 @@ impl Metrics {
         }
     }
 
-    async fn pass(&self) -> Reading {
+    async fn ask(&self) -> Reading {
         let mut memory = self.memory.lock().await;
         let mut passage = Passage::new(&self.reserved, &mut memory, self.environment.as_deref(), Instant::now());
-        if let Err(error) = self.fetch.stream(|part| passage.read(part)).await {
-            return Reading::failed(Page::default(), error.to_string());
+        match self.fetch.stream(|part| passage.read(part)).await {
+            Ok(()) => Self::reading(passage),
+            Err(error) => Reading::failed(Page::default(), error.to_string()),
         }
+    }
+
+    /// Reads a page that is there already.
+    #[cfg(any(fuzzing, test))]
+    pub(crate) fn pass(&mut self, page: &[u8]) -> Reading {
+        let memory = self.memory.get_mut();
+        let mut passage = Passage::new(&self.reserved, memory, self.environment.as_deref(), Instant::now());
+        passage.read(page);
+        Self::reading(passage)
+    }
+
+    /// How many series pass at most.
+    #[cfg(any(fuzzing, test))]
+    pub(crate) fn most_series() -> usize {
+        rank::Rank::ALL.into_iter().map(rank::Rank::series).sum()
+    }
+
+    fn reading(passage: Passage<'_>) -> Reading {
         let (text, dropped, samples) = passage.finish();
         let refused: u64 = dropped.by_reason().map(|(_, number)| number).sum();
         let problem =
@@ -78,6 +97,6 @@ impl Source for Metrics {
     }
 
     fn read(self: Arc<Self>) -> Pin<Box<dyn Future<Output = Reading> + Send>> {
-        Box::pin(async move { self.pass().await })
+        Box::pin(async move { self.ask().await })
     }
 }

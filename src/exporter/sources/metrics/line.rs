@@ -4,7 +4,7 @@ use crate::exporter::bounds::{LABEL_BYTES, LABELS, NAME_BYTES, Reason, VALUE_BYT
 
 /// What a line says.
 #[derive(Debug, PartialEq)]
-pub(super) enum Line<'a> {
+pub(crate) enum Line<'a> {
     /// Empty, or a comment without meaning.
     Nothing,
     Help {
@@ -23,9 +23,9 @@ pub(super) enum Line<'a> {
 }
 
 /// Names and values. The values are as the page spells them: it has one spelling for each, and we print the same.
-pub(super) type Labels<'a> = Vec<(&'a str, &'a str)>;
+pub(crate) type Labels<'a> = Vec<(&'a str, &'a str)>;
 
-pub(super) fn read(line: &[u8]) -> Result<Line<'_>, Reason> {
+pub(crate) fn read(line: &[u8]) -> Result<Line<'_>, Reason> {
     let line = std::str::from_utf8(line)
         .map_err(|_| Reason::Invalid)?
         .trim_matches([' ', '\t', '\r']);
@@ -80,7 +80,7 @@ fn comment_line(comment: &str) -> Line<'_> {
 }
 
 /// A number as Go reads it in decimal; one beyond the range of a double is none there either, and not infinity.
-pub(super) fn number(word: &str) -> Option<f64> {
+pub(crate) fn number(word: &str) -> Option<f64> {
     let number: f64 = word.parse().ok()?;
     let too_large = number.is_infinite() && word.bytes().any(|byte| byte.is_ascii_digit());
     (!too_large).then_some(number)
