@@ -8,6 +8,7 @@
 //! ```
 
 mod bounds;
+mod compression;
 mod configuration;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;

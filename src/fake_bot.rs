@@ -1,6 +1,7 @@
 //! A chat bot that only pretends: it answers as the real ones do, and breaks on demand.
 
 mod logs;
+mod plugins;
 mod state;
 mod web;
 
@@ -13,6 +14,7 @@ const HELP: &str = "\
 On the bot's port:
   GET /api/health   the health document, in the shape that --shape names
   GET /metrics      the bot's own counters, in Prometheus text
+  GET /api/metrics  its plugins, as JSON
 On the control port, and on the bot's port too while it listens:
   GET  /control           the present state as JSON
   POST /control           change it, with a JSON object of any of these fields:
@@ -25,6 +27,10 @@ On the control port, and on the bot's port too while it listens:
     log               with --log: an object of lines_per_second (0 at first), levels (a number for each, their shares),
                       commands (names), garbage_per_mille, long_per_mille
     rotate            with --log: rename, create, rapid, copy-truncate or delete, once
+    plugins           how many there are
+    plugin_cpu_percent, plugin_memory_mb
+                      what each of them uses
+    plugin_crashes    how often the first one crashed
   POST /control/recover   back to the first state; counters and uptime go on
 
 Faults:
@@ -34,6 +40,7 @@ Faults:
   hanging        no answer ever comes                       error-500      answers 500
   garbage        answers what is neither JSON nor metrics   huge-body      answers 8 MiB
   many-series    /metrics has 20000 values of one label     closed-port    stops listening on the bot's port
+  plugin-crashed the first plugin does not run
 
 Examples:
   fake-bot --drift

@@ -1,15 +1,23 @@
 //! How much a bot may say: limits of length and number, and the memory that makes the same series pass each time.
 //!
-//! The container may use 32 MiB by default, so all of it together stays below 24, whatever a bot says and however many read it.
+//! All of it together stays below 16 MiB, whatever a bot says and however many read it; the container may use 32 by default.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 use std::time::{Duration, Instant};
 
-/// Bytes of the page of the bot's own metrics.
-pub(crate) const PAGE_BYTES: usize = 1 << 20;
-/// Bytes of the health document; read as JSON it may take forty times as much.
+/// Bytes of the page of the bot's own metrics. Nothing of it is kept but what passes.
+pub(crate) const PAGE_BYTES: usize = 4 << 20;
+/// Bytes of one line of that page; far more than the longest that passes.
+pub(crate) const LINE_BYTES: usize = 16 << 10;
+/// Bytes of the health document.
 pub(crate) const DOCUMENT_BYTES: usize = 64 << 10;
+/// Bytes of the plugins' document.
+pub(crate) const PLUGINS_BYTES: usize = 256 << 10;
+/// Plugins that have series.
+pub(crate) const PLUGINS: usize = 256;
+/// Bytes of a plugin's name and of its version, since each of its series says it again.
+pub(crate) const PLUGIN_BYTES: usize = 128;
 /// Bytes of a metric's name.
 pub(crate) const NAME_BYTES: usize = 128;
 /// Bytes of a label's name.
@@ -17,17 +25,15 @@ pub(crate) const LABEL_BYTES: usize = 64;
 /// Bytes of a label's value.
 pub(crate) const VALUE_BYTES: usize = 256;
 /// Bytes of a help text; what is longer is cut.
-pub(crate) const HELP_BYTES: usize = 512;
+pub(crate) const HELP_BYTES: usize = 256;
+/// Bytes of all help texts of the bot's own metrics; families beyond that have none.
+pub(crate) const HELPS_BYTES: usize = 192 << 10;
 /// Labels of one sample.
 pub(crate) const LABELS: usize = 16;
-/// Series of the bot's own metrics that pass.
-pub(crate) const SERIES: usize = 5_000;
-/// Families of the bot's own metrics that pass.
+/// Families of the bot's own metrics that pass, besides those of the catalogue.
 pub(crate) const FAMILIES: usize = 1_000;
 /// Different values of one label of one family that pass.
 pub(crate) const VALUES: usize = 200;
-/// Different values of all labels of one rank together, about half a megabyte of memory.
-const VALUES_IN_ALL: usize = 20_000;
 /// A place that nothing has used for this long is given to the next in the queue.
 const KEPT: Duration = Duration::from_secs(3600);
 
@@ -86,39 +92,198 @@ impl Dropped {
     }
 }
 
-/// Remembers what passed, so that a bot that shuffles its series does not make Prometheus store all of them in turn.
-#[derive(Default)]
+/// Remembers which values passed, so that a bot that always says others does not make Prometheus store all of them in turn.
 pub(crate) struct Admitted {
-    groups: HashMap<u64, HashMap<u64, Instant>>,
-    values: usize,
+    /// By hashes of group and item, half of the key each, with the time of their last use. As hashes they take a tenth of the
+    /// memory; two groups that share a hash share their places, which harms nobody.
+    places: HashMap<u64, Clock>,
+    groups: HashMap<u32, u32>,
+    in_all: usize,
+    clock: Instant,
     hasher: RandomState,
 }
 
+/// Seconds since a memory was made.
+type Clock = u32;
+
+fn seconds_since(clock: Instant, now: Instant) -> Clock {
+    u32::try_from(now.saturating_duration_since(clock).as_secs()).unwrap_or(u32::MAX)
+}
+
+fn is_kept(used: Clock, now: Clock) -> bool {
+    u64::from(now.saturating_sub(used)) < KEPT.as_secs()
+}
+
 impl Admitted {
+    /// One with so many places for all groups together.
+    pub fn new(in_all: usize) -> Self {
+        Self {
+            places: HashMap::new(),
+            groups: HashMap::new(),
+            in_all,
+            clock: Instant::now(),
+            hasher: RandomState::new(),
+        }
+    }
+
     /// Gives up the places that were not used for an hour; called once a reading.
     pub fn forget(&mut self, now: Instant) {
-        self.groups.retain(|_, items| {
-            items.retain(|_, used| now.duration_since(*used) < KEPT);
-            !items.is_empty()
+        let now = seconds_since(self.clock, now);
+        let groups = &mut self.groups;
+        self.places.retain(|&place, used| {
+            let kept = is_kept(*used, now);
+            if !kept && let Some(number) = groups.get_mut(&group_of(place)) {
+                *number -= 1;
+            }
+            kept
         });
-        self.values = self.groups.values().map(HashMap::len).sum();
+        groups.retain(|_, number| *number > 0);
     }
 
     /// Whether `item` has, or now gets, one of the `limit` places of `group`.
     pub fn admit(&mut self, group: impl Hash, item: impl Hash, limit: usize, now: Instant) -> bool {
-        let full = self.values >= VALUES_IN_ALL;
-        let items = self.groups.entry(self.hasher.hash_one(group)).or_default();
-        let item = self.hasher.hash_one(item);
-        if let Some(used) = items.get_mut(&item) {
+        let now = seconds_since(self.clock, now);
+        let (high, low) = (self.hasher.hash_one(group), self.hasher.hash_one(item));
+        let place = (high & !u64::from(u32::MAX)) | (low >> 32);
+        if let Some(used) = self.places.get_mut(&place) {
             *used = now;
             return true;
         }
-        if full || items.len() >= limit {
+        if self.places.len() >= self.in_all {
             return false;
         }
-        items.insert(item, now);
-        self.values += 1;
+        let number = self.groups.entry(group_of(place)).or_default();
+        if *number as usize >= limit {
+            return false;
+        }
+        *number += 1;
+        self.places.insert(place, now);
         true
+    }
+}
+
+/// The half of a place that says whose it is.
+fn group_of(place: u64) -> u32 {
+    (place >> 32) as u32
+}
+
+/// Remembers which series passed, by their hashes: so many, and so many bytes of text, pass at each reading, and always the same.
+pub(crate) struct Series {
+    places: HashMap<u64, Place, BuildHasherDefault<AsItIs>>,
+    most: usize,
+    most_bytes: usize,
+    bytes: usize,
+    reading: u16,
+    now: Minutes,
+    clock: Instant,
+}
+
+struct Place {
+    used: Minutes,
+    /// When its values were last admitted.
+    admitted: Minutes,
+    /// The reading that last had it, so that nothing comes twice in one.
+    reading: u16,
+    bytes: u16,
+}
+
+/// Minutes since a memory was made, as far as they fit.
+type Minutes = u16;
+
+/// How long the values of a series that passes at each reading keep their places unasked: short enough beside [`KEPT`].
+const ASKED_AGAIN: Minutes = 10;
+
+/// How a series that may pass stands with its values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Values {
+    /// They were admitted lately.
+    Admitted,
+    /// They have to be admitted.
+    Asked,
+}
+
+impl Series {
+    pub fn new(most: usize, most_bytes: usize) -> Self {
+        Self {
+            places: HashMap::default(),
+            most,
+            most_bytes,
+            bytes: 0,
+            reading: 0,
+            now: 0,
+            clock: Instant::now(),
+        }
+    }
+
+    /// Begins a reading, and gives up the places that were not used for an hour.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "only differences matter, and they are short"
+    )]
+    pub fn begin(&mut self, now: Instant) {
+        self.reading = self.reading.wrapping_add(1);
+        self.now = (now.saturating_duration_since(self.clock).as_secs() / 60) as Minutes;
+        let (now, bytes) = (self.now, &mut self.bytes);
+        self.places.retain(|_, place| {
+            let kept = u64::from(now.wrapping_sub(place.used)) < KEPT.as_secs() / 60;
+            if !kept {
+                *bytes -= usize::from(place.bytes);
+            }
+            kept
+        });
+    }
+
+    /// Whether a series may pass that takes so many bytes of text.
+    ///
+    /// # Errors
+    /// That it was there before in this reading, or that there is no place for it.
+    pub fn check(&self, series: u64, bytes: usize) -> Result<Values, Reason> {
+        match self.places.get(&series) {
+            Some(place) if place.reading == self.reading => Err(Reason::Duplicate),
+            Some(place) if self.now.wrapping_sub(place.admitted) < ASKED_AGAIN => Ok(Values::Admitted),
+            Some(_) => Ok(Values::Asked),
+            None if self.places.len() < self.most && self.bytes + bytes <= self.most_bytes => Ok(Values::Asked),
+            None => Err(Reason::TooManySeries),
+        }
+    }
+
+    /// Gives a place to a series for which [`Self::check`] found one, or keeps its place for it.
+    pub fn enter(&mut self, series: u64, bytes: usize, values: Values) {
+        let (now, reading) = (self.now, self.reading);
+        let place = self.places.entry(series).or_insert_with(|| {
+            let bytes = u16::try_from(bytes).unwrap_or(u16::MAX);
+            self.bytes += usize::from(bytes);
+            Place {
+                used: now,
+                admitted: now,
+                reading,
+                bytes,
+            }
+        });
+        (place.used, place.reading) = (now, reading);
+        if values == Values::Asked {
+            place.admitted = now;
+        }
+    }
+}
+
+/// Takes a hash for what it is.
+#[derive(Default)]
+pub(crate) struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(u64::from(byte));
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = self.0.rotate_left(8) ^ hash;
     }
 }
 
@@ -128,7 +293,7 @@ mod tests {
 
     #[test]
     fn the_first_values_keep_their_places_until_an_hour_passes_without_them() {
-        let (mut admitted, start) = (Admitted::default(), Instant::now());
+        let (mut admitted, start) = (Admitted::new(100), Instant::now());
         assert!(admitted.admit("command", "play", 2, start));
         assert!(admitted.admit("command", "skip", 2, start));
         assert!(!admitted.admit("command", "vote", 2, start));
@@ -148,10 +313,41 @@ mod tests {
 
     #[test]
     fn the_number_of_values_is_bounded_over_all_labels() {
-        let (mut admitted, now) = (Admitted::default(), Instant::now());
+        const IN_ALL: usize = 20_000;
+        let (mut admitted, now) = (Admitted::new(IN_ALL), Instant::now());
         let passed = (0..200_000)
             .filter(|i| admitted.admit(i / VALUES, i, VALUES, now))
             .count();
-        assert_eq!(passed, VALUES_IN_ALL);
+        assert_eq!(passed, IN_ALL);
+    }
+
+    #[test]
+    fn the_first_series_keep_their_places_by_number_and_by_bytes() {
+        let (mut series, start) = (Series::new(3, 100), Instant::now());
+        let pass = |series: &mut Series, key, bytes| {
+            let values = series.check(key, bytes)?;
+            series.enter(key, bytes, values);
+            Ok(values)
+        };
+        series.begin(start);
+        assert_eq!(pass(&mut series, 1, 60), Ok(Values::Asked));
+        assert_eq!(pass(&mut series, 1, 60), Err(Reason::Duplicate));
+        assert_eq!(pass(&mut series, 2, 50), Err(Reason::TooManySeries));
+        assert_eq!(pass(&mut series, 3, 20), Ok(Values::Asked));
+        assert_eq!(pass(&mut series, 4, 20), Ok(Values::Asked));
+        assert_eq!(pass(&mut series, 5, 0), Err(Reason::TooManySeries));
+
+        let later = start + Duration::from_secs(1800);
+        series.begin(start + Duration::from_secs(300));
+        assert_eq!(pass(&mut series, 3, 20), Ok(Values::Admitted));
+        series.begin(later);
+        assert_eq!(pass(&mut series, 5, 0), Err(Reason::TooManySeries));
+        assert_eq!(pass(&mut series, 3, 20), Ok(Values::Asked));
+
+        let much_later = start + Duration::from_secs(3700);
+        series.begin(much_later);
+        assert_eq!(pass(&mut series, 2, 80), Ok(Values::Asked));
+        assert_eq!(pass(&mut series, 1, 10), Err(Reason::TooManySeries));
+        assert_eq!(pass(&mut series, 3, 20), Ok(Values::Asked));
     }
 }

@@ -11,18 +11,18 @@ pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 
 /// A sample's labels as they are printed. As text they take a tenth of the memory that names and values of their own would.
 #[derive(Debug, Default)]
-pub(crate) struct Labels {
+struct Labels {
     text: Box<str>,
     has_environment: bool,
 }
 
 impl Labels {
-    pub fn new<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+    fn new(labels: &[(&str, &str)]) -> Self {
         let (mut text, mut has_environment) = (String::new(), false);
         for (name, value) in labels {
             let between = if text.is_empty() { "" } else { "," };
             let _ = write!(text, "{between}{name}=\"{}\"", escaped(value));
-            has_environment |= name == "environment";
+            has_environment |= *name == "environment";
         }
         Self {
             text: text.into(),
@@ -34,15 +34,15 @@ impl Labels {
 /// Families by name; their order in the output is that of the alphabet, which keeps `x` before `x_sum`.
 #[derive(Debug, Default)]
 pub(crate) struct Page {
-    families: BTreeMap<Cow<'static, str>, Family>,
+    families: BTreeMap<&'static str, Family>,
 }
 
 /// All samples of one name.
 #[derive(Debug)]
-pub(crate) struct Family {
-    pub kind: FamilyKind,
-    pub help: Option<Cow<'static, str>>,
-    pub samples: Vec<Sample>,
+struct Family {
+    kind: FamilyKind,
+    help: &'static str,
+    samples: Vec<Sample>,
 }
 
 /// The types that the text format knows.
@@ -57,11 +57,11 @@ pub(crate) enum FamilyKind {
 
 /// One line of the output.
 #[derive(Debug)]
-pub(crate) struct Sample {
+struct Sample {
     /// What follows the family's name: nothing, `_bucket`, `_sum` or `_count`.
-    pub suffix: &'static str,
-    pub labels: Labels,
-    pub value: f64,
+    suffix: &'static str,
+    labels: Labels,
+    value: f64,
 }
 
 impl FamilyKind {
@@ -94,32 +94,23 @@ impl Page {
 
     /// Adds `_bucket`, `_sum` or `_count` of one of our own histograms.
     pub fn add_part(&mut self, metric: &Metric, suffix: &'static str, labels: &[(&'static str, &str)], value: f64) {
-        let labels = Labels::new(labels.iter().copied());
+        let labels = Labels::new(labels);
         self.own(metric).samples.push(Sample { suffix, labels, value });
     }
 
     fn own(&mut self, metric: &Metric) -> &mut Family {
-        self.families.entry(metric.name.into()).or_insert_with(|| Family {
+        self.families.entry(metric.name).or_insert_with(|| Family {
             kind: metric.kind.into(),
-            help: Some(metric.help.into()),
+            help: metric.help,
             samples: Vec::new(),
         })
-    }
-
-    /// Adds a whole family that the bot said; a family of that name that is there already stays alone.
-    pub fn insert(&mut self, name: String, family: Family) {
-        self.families.entry(name.into()).or_insert(family);
     }
 
     /// Writes the page in the text format 0.0.4, with `environment` as a label of the bot's series, unless they have one.
     /// Families without samples are left out.
     pub fn print(&self, out: &mut impl Write, environment: Option<&str>) {
         for (name, family) in self.families.iter().filter(|(_, family)| !family.samples.is_empty()) {
-            if let Some(help) = &family.help {
-                let help = help.replace('\\', "\\\\").replace('\n', "\\n");
-                let _ = writeln!(out, "# HELP {name} {help}");
-            }
-            let _ = writeln!(out, "# TYPE {name} {}", family.kind.word());
+            print_head(out, name, family.kind, Some(family.help));
             let environment = environment.filter(|_| takes_environment(name)).map(escaped);
             let environment = environment.as_deref();
             for sample in &family.samples {
@@ -144,12 +135,22 @@ impl Page {
     }
 }
 
+/// Writes what stands before the samples of a family.
+pub(crate) fn print_head(out: &mut impl Write, name: &str, kind: FamilyKind, help: Option<&str>) {
+    if let Some(help) = help {
+        let help = help.replace('\\', "\\\\").replace('\n', "\\n");
+        let _ = writeln!(out, "# HELP {name} {help}");
+    }
+    let _ = writeln!(out, "# TYPE {name} {}", kind.word());
+}
+
 /// The series of the bot that we know, whoever counts them; those about the exporter itself speak of no environment.
-fn takes_environment(name: &str) -> bool {
+pub(crate) fn takes_environment(name: &str) -> bool {
     !name.starts_with("rosey_exporter_") && metrics::ALL.iter().any(|metric| metric.name == name)
 }
 
-fn escaped(text: &str) -> Cow<'_, str> {
+/// A label's value as it stands between the quotes.
+pub(crate) fn escaped(text: &str) -> Cow<'_, str> {
     if text.contains(['\\', '"', '\n']) {
         text.replace('\\', "\\\\")
             .replace('"', "\\\"")
@@ -166,10 +167,15 @@ pub(crate) struct Value(pub f64);
 impl std::fmt::Display for Value {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0 {
+            // Most values are counts, and a float takes four times as long to spell.
+            #[expect(clippy::cast_possible_truncation, reason = "checked before")]
+            value if value.abs() < 1e15 && value.fract() == 0.0 && (value != 0.0 || value.is_sign_positive()) => {
+                (value as i64).fmt(f)
+            }
             value if value.is_nan() => f.write_str("NaN"),
             value if value.is_infinite() => f.write_str(if value > 0.0 { "+Inf" } else { "-Inf" }),
-            // Beyond this, the plain spelling is a row of zeros.
-            value if value.abs() >= 1e17 => write!(f, "{value:e}"),
+            // Beyond these, the plain spelling is a row of zeros.
+            value if value.abs() >= 1e17 || (value != 0.0 && value.abs() < 1e-5) => write!(f, "{value:e}"),
             value => write!(f, "{value}"),
         }
     }
@@ -205,9 +211,9 @@ mod tests {
 
     #[test]
     fn a_value_is_spelled_as_prometheus_reads_it() {
-        let spelled: Vec<_> = [0.0, 0.1, 17e9, 1e300, f64::NAN, f64::NEG_INFINITY]
+        let spelled: Vec<_> = [0.0, 0.1, 17e9, 1e300, -5e-324, f64::NAN, f64::NEG_INFINITY]
             .map(|v| Value(v).to_string())
             .into();
-        assert_eq!(spelled, ["0", "0.1", "17000000000", "1e300", "NaN", "-Inf"]);
+        assert_eq!(spelled, ["0", "0.1", "17000000000", "1e300", "-5e-324", "NaN", "-Inf"]);
     }
 }

@@ -23,9 +23,10 @@ use super::sources::fetch::Bot;
 use super::sources::health::Health;
 use super::sources::logs::Logs;
 use super::sources::metrics::Metrics;
+use super::sources::plugins::Plugins;
 use super::sources::{Source, below};
 use super::state::Folder;
-use super::text::{Answer, Draft};
+use super::text::{Alive, Answer, Draft};
 use super::web_config::Web;
 use crate::catalogue::metrics as series;
 use crate::sidecar::config::{self, Config};
@@ -45,6 +46,8 @@ pub(super) struct Exporter {
     deployments: Ledger,
     /// The folder of the state that the configuration names.
     folder: Mutex<Option<Arc<Folder>>>,
+    /// What the sources said to those who still read it.
+    alive: Arc<Mutex<Alive>>,
     /// What was last wrong with each source.
     problems: Mutex<BTreeMap<&'static str, Option<String>>>,
     web: Option<Arc<Web>>,
@@ -78,6 +81,11 @@ pub(super) enum Part {
         /// The families that the exporter itself answers for.
         reserved: BTreeSet<&'static str>,
     },
+    Plugins {
+        endpoint: config::Endpoint,
+        /// Whether the bot's uptime is told from here.
+        uptime: bool,
+    },
     Disk(Vec<config::Disk>),
     Backups(config::Backups),
     Logs {
@@ -88,10 +96,19 @@ pub(super) enum Part {
 }
 
 impl Part {
-    fn source(&self, bot: &Bot, rootfs: &Path, folder: Option<&Arc<Folder>>) -> Arc<dyn Source> {
+    fn source(
+        &self,
+        bot: &Bot,
+        rootfs: &Path,
+        environment: Option<&str>,
+        folder: Option<&Arc<Folder>>,
+    ) -> Arc<dyn Source> {
         match self {
             Self::Health(endpoint) => Arc::new(Health::new(bot, endpoint)),
-            Self::Metrics { endpoint, reserved } => Arc::new(Metrics::new(bot, endpoint, reserved.clone())),
+            Self::Metrics { endpoint, reserved } => {
+                Arc::new(Metrics::new(bot, endpoint, reserved.clone(), environment))
+            }
+            Self::Plugins { endpoint, uptime } => Arc::new(Plugins::new(bot, endpoint, *uptime)),
             Self::Disk(folders) => Arc::new(Disk::new(rootfs, folders)),
             Self::Backups(backups) => Arc::new(Backups::new(rootfs, backups)),
             Self::Logs { logs, .. } => Arc::new(Logs::new(rootfs, logs, folder.cloned())),
@@ -107,6 +124,7 @@ impl Exporter {
             setup: watch::Sender::new(Setup::default()),
             deployments: Ledger::default(),
             folder: Mutex::default(),
+            alive: Arc::default(),
             problems: Mutex::default(),
             web: None,
             pushes: Mutex::default(),
@@ -168,13 +186,18 @@ impl Exporter {
             same.cloned().unwrap_or_else(|| {
                 Arc::new(Line::new(
                     part.clone(),
-                    part.source(&self.bot, &self.rootfs, folder.as_ref()),
+                    part.source(&self.bot, &self.rootfs, environment, folder.as_ref()),
                     environment,
+                    self.alive.clone(),
                 ))
             })
         };
         let parts = [
             config.health.clone().map(Part::Health),
+            config.plugins.clone().map(|endpoint| Part::Plugins {
+                endpoint,
+                uptime: config.health.is_none(),
+            }),
             (!config.disk.is_empty()).then(|| Part::Disk(config.disk.clone())),
             config.backups.clone().map(Part::Backups),
             config.logs.clone().map(|logs| Part::Logs {

@@ -3,10 +3,12 @@
 pub(crate) mod backups;
 pub(crate) mod deployments;
 pub(crate) mod disk;
+mod document;
 pub(crate) mod fetch;
 pub(crate) mod health;
 pub(crate) mod logs;
 pub(crate) mod metrics;
+pub(crate) mod plugins;
 
 use std::path::{Component, Path, PathBuf};
 use std::pin::Pin;
@@ -16,6 +18,7 @@ use std::time::Duration;
 
 use super::bounds::Dropped;
 use super::page::Page;
+use super::text::Draft;
 use crate::catalogue::metrics::Metric;
 use crate::sidecar::VOLUMES_DIR;
 
@@ -39,6 +42,8 @@ pub(crate) trait Source: Send + Sync {
 #[derive(Debug, Default)]
 pub(crate) struct Reading {
     pub page: Page,
+    /// What stands before the page, where a source writes its text itself.
+    pub text: Draft,
     /// Samples left out.
     pub dropped: Dropped,
     /// Why the source, or a part of it, could not be read.

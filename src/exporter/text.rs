@@ -13,12 +13,13 @@ use super::locked;
 
 /// Bytes of one piece. A connection that is stuck keeps what it was given, so this is small beside a page.
 const PIECE: usize = 16 << 10;
-/// Texts of one source that exist at a time: those of two scrapers, and one more for a person who looks.
-const ALIVE: usize = 3;
+/// Bytes of texts that are kept for those who read them while the next is written: the largest that there is, or several of a
+/// usual size.
+const KEPT: usize = 2560 << 10;
 
 /// A text that is being written.
-#[derive(Default)]
-pub(super) struct Draft {
+#[derive(Debug, Default)]
+pub(crate) struct Draft {
     pieces: Vec<Bytes>,
     open: String,
 }
@@ -29,6 +30,35 @@ impl Draft {
             let piece = std::mem::take(&mut self.open).into_bytes().into_boxed_slice();
             self.pieces.push(piece.into());
         }
+    }
+
+    /// Adds another one; what it has in whole pieces is not copied.
+    pub fn append(&mut self, other: Self) {
+        if other.pieces.is_empty() {
+            self.push(&other.open);
+        } else {
+            self.close();
+            self.pieces.extend(other.pieces);
+            self.open = other.open;
+        }
+    }
+
+    pub fn push(&mut self, text: &str) {
+        let length = self.open.len() + text.len();
+        if length > PIECE {
+            self.close();
+            self.open.reserve_exact(PIECE);
+        } else if length > self.open.capacity() {
+            // A bot may have a thousand families, and doubling would waste half of what they take.
+            self.open.reserve_exact(text.len().max(self.open.len() / 4).max(64));
+        }
+        self.open.push_str(text);
+    }
+
+    #[cfg(any(fuzzing, test))]
+    pub fn into_string(mut self) -> String {
+        self.close();
+        String::from_utf8_lossy(&self.pieces.concat()).into_owned()
     }
 
     pub fn finish(mut self) -> Arc<Text> {
@@ -42,10 +72,7 @@ impl Draft {
 
 impl fmt::Write for Draft {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        if self.open.len() + text.len() > PIECE {
-            self.close();
-        }
-        self.open.push_str(text);
+        self.push(text);
         Ok(())
     }
 }
@@ -69,20 +96,28 @@ impl Text {
 #[error("newer scrapes needed the memory of this one")]
 pub(super) struct Withdrawn;
 
-/// The texts of one source that somebody still reads, oldest first.
+/// The texts of all sources that somebody still reads, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Alive(VecDeque<Weak<Text>>);
 
 impl Alive {
-    /// Makes room for one more, by taking back the oldest if need be.
+    /// Adds a text that is about to be read.
     pub fn admit(&mut self, text: &Arc<Text>) {
-        self.0.retain(|other| other.strong_count() > 0);
-        while self.0.len() >= ALIVE {
-            if let Some(oldest) = self.0.pop_front().and_then(|oldest| oldest.upgrade()) {
-                *locked(&oldest.pieces) = None;
+        self.0.push_back(Arc::downgrade(text));
+    }
+
+    /// Makes room for the next, before it is written, by taking back the oldest if need be.
+    pub fn make_room(&mut self) {
+        let mut kept = 0;
+        let texts: Vec<_> = self.0.drain(..).filter_map(|text| text.upgrade()).collect();
+        for text in texts.into_iter().rev() {
+            kept += text.length;
+            if kept > KEPT {
+                *locked(&text.pieces) = None;
+            } else {
+                self.0.push_front(Arc::downgrade(&text));
             }
         }
-        self.0.push_back(Arc::downgrade(text));
     }
 }
 
@@ -99,6 +134,11 @@ impl Answer {
     pub fn push(&mut self, text: Arc<Text>) {
         self.left += text.length;
         self.texts.push_back(text);
+    }
+
+    /// Bytes that are still to be read.
+    pub fn length(&self) -> usize {
+        self.left
     }
 }
 
@@ -173,22 +213,37 @@ mod tests {
     #[tokio::test]
     async fn whoever_does_not_read_on_loses_the_text_and_all_others_keep_theirs() {
         let mut alive = Alive::default();
-        for _ in 0..10 {
-            // Nobody holds it any more, so it takes no place.
-            alive.admit(&text("b 1\n", 1));
-        }
         let mut stuck = Vec::new();
-        for _ in 0..ALIVE + 2 {
-            let text = text("a 1\n", PIECE);
+        for _ in 0..5 {
+            alive.make_room();
+            let text = text("a 1\n", KEPT / 12);
             alive.admit(&text);
             let mut answer = answer(&[&text]);
             answer.frame().await.unwrap().unwrap();
             stuck.push(answer);
+            // Nobody holds this one any more, so it takes nobody's room.
+            alive.admit(&self::text("b 1\n", KEPT / 4));
         }
         let mut ends = Vec::new();
         for answer in stuck {
             ends.push(answer.collect().await.is_ok());
         }
-        assert_eq!(ends, [false, false, true, true, true]);
+        assert_eq!(ends, [false, true, true, true, true]);
+    }
+
+    #[tokio::test]
+    async fn a_draft_that_is_added_stands_where_it_was_added() {
+        let mut whole = Draft::default();
+        for (line, lines) in [("a 1\n", 1), ("b 2\n", 10_000), ("c 3\n", 2), ("d 4\n", 10_000)] {
+            let mut part = Draft::default();
+            for _ in 0..lines {
+                part.push(line);
+            }
+            whole.append(part);
+            whole.push("e 5\n");
+        }
+        let bytes = answer(&[&whole.finish()]).collect().await.unwrap().to_bytes();
+        let (b, d) = ("b 2\n".repeat(10_000), "d 4\n".repeat(10_000));
+        assert_eq!(bytes, format!("a 1\ne 5\n{b}e 5\nc 3\nc 3\ne 5\n{d}e 5\n"));
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::logs::{self, Rotation};
+use super::plugins::Plugins;
 
 /// Which fields the health document has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -39,6 +40,7 @@ pub(super) enum Fault {
     MemoryHigh,
     NoUsers,
     Errors,
+    PluginCrashed,
 }
 
 /// What the control may set; what is not given stays.
@@ -61,6 +63,10 @@ pub(super) struct Change {
     /// Not of the state, and taken out by whoever has the log.
     pub log: Option<logs::Change>,
     pub rotate: Option<Rotation>,
+    plugins: Option<usize>,
+    plugin_cpu_percent: Option<f64>,
+    plugin_memory_mb: Option<f64>,
+    plugin_crashes: Option<u64>,
 }
 
 /// The bot.
@@ -71,6 +77,7 @@ pub(super) struct State {
     /// How often the health document and the metrics were asked for.
     pub health_reads: u64,
     pub metrics_reads: u64,
+    pub plugins: Plugins,
     error_type: String,
     errors_per_second: f64,
     values: Values,
@@ -123,6 +130,7 @@ impl State {
             delay: Duration::ZERO,
             health_reads: 0,
             metrics_reads: 0,
+            plugins: Plugins::default(),
             error_type: "timeout".into(),
             errors_per_second: 2.0,
             values: Values::default(),
@@ -161,12 +169,17 @@ impl State {
         set(&mut values.response_time_ms, change.response_time_ms);
         set(&mut values.requests, change.requests);
         set(&mut values.errors, change.errors);
+        set(&mut self.plugins.count, change.plugins);
+        set(&mut self.plugins.cpu_percent, change.plugin_cpu_percent);
+        set(&mut self.plugins.memory_mb, change.plugin_memory_mb);
+        set(&mut self.plugins.crashes, change.plugin_crashes);
     }
 
     /// Back to the first state; what was counted stays counted, as in a bot that goes on.
     pub fn recover(&mut self) {
         self.fault = Fault::None;
         self.delay = Duration::ZERO;
+        self.plugins.recover();
         let Values { requests, errors, .. } = self.values;
         self.values = Values {
             requests,
@@ -183,6 +196,7 @@ impl State {
             return;
         }
         self.messages += seconds * 1.5;
+        self.plugins.tick(seconds);
         for (count, per_second) in self.commands.values_mut().zip([0.05, 0.02, 0.08, 0.1]) {
             *count += seconds * per_second;
         }
@@ -244,6 +258,12 @@ impl State {
             document["errors"] = json!(values.errors.floor());
         }
         document
+    }
+
+    /// The plugins' document.
+    pub fn plugins(&self, now: Instant) -> Value {
+        self.plugins
+            .document(self.fault, now.duration_since(self.started).as_secs())
     }
 
     /// The bot's own counters in Prometheus text.

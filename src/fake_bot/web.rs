@@ -127,6 +127,7 @@ fn routes(bot: Bot) -> Router {
     Router::new()
         .route("/api/health", get(health))
         .route("/metrics", get(metrics))
+        .route("/api/metrics", get(plugins))
         .with_state(bot.clone())
         .merge(control_routes(bot))
 }
@@ -147,6 +148,14 @@ async fn metrics(Shared(bot): Shared<Bot>) -> Response {
         (state.metrics(), state.fault, state.delay)
     };
     answer(fault, delay, "text/plain; version=0.0.4; charset=utf-8", text).await
+}
+
+async fn plugins(Shared(bot): Shared<Bot>) -> Response {
+    let (document, fault, delay) = {
+        let state = bot.state();
+        (state.plugins(Instant::now()), state.fault, state.delay)
+    };
+    answer(fault, delay, "application/json", document.to_string()).await
 }
 
 async fn answer(fault: Fault, delay: Duration, kind: &'static str, text: String) -> Response {

@@ -7,11 +7,14 @@
 #![allow(clippy::float_cmp, reason = "the values are written and read back, not computed")]
 #![allow(missing_docs, reason = "a test has a name")]
 
+mod answers;
 mod crowds;
+mod hostile;
 mod logs;
 mod manual;
 mod operation;
 mod processes;
+mod prometheus;
 mod push;
 mod reload;
 mod web;

@@ -218,12 +218,7 @@ impl Page {
 
     /// Passes when promtool takes the page, whatever it thinks of the names.
     pub fn is_accepted_by_promtool(&self) {
-        let root = env!("CARGO_MANIFEST_DIR");
-        let path = Command::new(format!("{root}/tools/build"))
-            .arg("path")
-            .output()
-            .unwrap();
-        let promtool = format!("{}/promtool", String::from_utf8(path.stdout).unwrap().trim());
+        let promtool = tool("promtool");
         let mut child = Command::new(&promtool)
             .args(["check", "metrics"])
             .stdin(Stdio::piped())
@@ -242,6 +237,13 @@ impl Page {
             self.0
         );
     }
+}
+
+/// The path of one of the real components.
+pub fn tool(name: &str) -> String {
+    let build = format!("{}/tools/build", env!("CARGO_MANIFEST_DIR"));
+    let path = Command::new(build).arg("path").output().unwrap();
+    format!("{}/{name}", String::from_utf8(path.stdout).unwrap().trim())
 }
 
 pub struct Answer {
@@ -288,6 +290,18 @@ pub fn request(address: &str, method: &str, path: &str, headers: &[(&str, &str)]
         headers: headers.to_owned(),
         body: body.to_owned(),
     }
+}
+
+/// Head, in lower case, and body of an answer in HTTP/1.0, which knows no chunks.
+pub fn get_bytes(address: &str, path: &str, headers: &str) -> (String, Vec<u8>) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: x\r\n{headers}\r\n").unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+    let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
+    (head, answer[end + 4..].to_vec())
 }
 
 /// A server that answers each connection with the same bytes and closes it; its port.

@@ -12,7 +12,7 @@ use super::Part;
 use crate::exporter::bounds::Dropped;
 use crate::exporter::locked;
 use crate::exporter::sources::{Reading, Source};
-use crate::exporter::text::{Alive, Draft, Text};
+use crate::exporter::text::{Alive, Text};
 
 /// What a reading came to.
 #[derive(Debug)]
@@ -35,14 +35,14 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// `environment` is the label of that name on the bot's series.
-    pub fn new(part: Part, source: Arc<dyn Source>, environment: Option<&str>) -> Self {
+    /// `environment` is the label of that name on the bot's series, `alive` are the texts of all lines.
+    pub fn new(part: Part, source: Arc<dyn Source>, environment: Option<&str>, alive: Arc<Mutex<Alive>>) -> Self {
         Self {
             part,
             source,
             environment: environment.map(str::to_owned),
             flight: Mutex::default(),
-            alive: Arc::default(),
+            alive,
         }
     }
 
@@ -66,10 +66,10 @@ impl Line {
         let started: Flight = Box::pin(async move {
             let start = Instant::now();
             let limit = source.timeout();
+            locked(&alive).make_room();
             let reading = tokio::time::timeout(limit, source.clone().read()).await;
             let reading = reading.unwrap_or_else(|_| late(&*source, limit));
             let outcome = Outcome::new(reading, start.elapsed(), environment.as_deref());
-            // The page is gone by now: it takes as much as its text.
             locked(&alive).admit(&outcome.text);
             Arc::new(outcome)
         });
@@ -91,7 +91,7 @@ impl Line {
 
 impl Outcome {
     fn new(reading: Reading, took: Duration, environment: Option<&str>) -> Self {
-        let mut draft = Draft::default();
+        let mut draft = reading.text;
         reading.page.print(&mut draft, environment);
         Self {
             text: draft.finish(),
@@ -149,7 +149,10 @@ mod tests {
             begun: AtomicU32::new(0),
             ended: AtomicU32::new(0),
         });
-        (slow.clone(), Line::new(Part::Disk(Vec::new()), slow, None))
+        (
+            slow.clone(),
+            Line::new(Part::Disk(Vec::new()), slow, None, Arc::default()),
+        )
     }
 
     fn counts(slow: &Slow) -> (u32, u32) {

@@ -115,7 +115,8 @@ where
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(REQUEST_TIME)
-        .max_buf_size(32 << 10)
+        // It bounds the head of a request, too, as HEADERS does in HTTP/2.
+        .max_buf_size(SEND_BUFFER)
         .serve_connection(TokioIo::new(stream), answers(link, gate, place.clone()));
     until_over(connection, http1::Connection::graceful_shutdown, &place).await;
 }

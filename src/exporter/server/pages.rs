@@ -1,17 +1,20 @@
 //! The few pages there are.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Extension, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::{get, post};
+use futures::stream;
 use serde_json::json;
 
 use super::Caller;
+use crate::exporter::compression::{self, Gzipped};
 use crate::exporter::page::CONTENT_TYPE;
 use crate::exporter::scrape::Exporter;
 use crate::exporter::sources::deployments::{self, Event, Refusal};
@@ -19,7 +22,7 @@ use crate::exporter::sources::deployments::{self, Event, Refusal};
 pub(super) fn router(exporter: Arc<Exporter>) -> Router {
     Router::new()
         .route("/", get(landing))
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(metrics).head(metrics_head))
         .route("/health", get(health))
         .route("/ready", get(ready))
         .route("/record_deployment", post(record_deployment))
@@ -37,15 +40,32 @@ async fn landing() -> Html<&'static str> {
     ))
 }
 
-async fn metrics(State(exporter): State<Arc<Exporter>>, headers: HeaderMap) -> impl IntoResponse {
+/// There is one format, whatever is asked for: Prometheus falls back to it, and so does everybody else.
+async fn metrics(State(exporter): State<Arc<Exporter>>, headers: HeaderMap) -> Response {
     let limit = headers
         .get("x-prometheus-scrape-timeout-seconds")
         .and_then(|value| value.to_str().ok()?.parse().ok())
         .filter(|seconds| (0.001..=3600.0).contains(seconds))
         .map(Duration::from_secs_f64);
-    let answer = Body::new(exporter.scrape(limit).await);
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], answer)
+    let answer = exporter.scrape(limit).await;
+    let body = if compression::takes_gzip(&headers) {
+        Gzipped::of(answer)
+    } else {
+        Err(answer)
+    };
+    match body {
+        Ok(gzipped) => (PAGE, [(header::CONTENT_ENCODING, "gzip")], Body::new(gzipped)).into_response(),
+        Err(plain) => (PAGE, Body::new(plain)).into_response(),
+    }
 }
+
+/// What a page of metrics is; who asks for the headers alone does not make the bot work for it. How long it would be is not known,
+/// and a body of no known length keeps us from saying 0.
+async fn metrics_head() -> impl IntoResponse {
+    (PAGE, Body::from_stream(stream::empty::<Result<Bytes, Infallible>>()))
+}
+
+const PAGE: [(HeaderName, &str); 2] = [(header::CONTENT_TYPE, CONTENT_TYPE), (header::VARY, "accept-encoding")];
 
 /// Always 200: the exporter lives. What is wrong stands in the document.
 async fn health(State(exporter): State<Arc<Exporter>>) -> impl IntoResponse {

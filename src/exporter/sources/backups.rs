@@ -1,18 +1,23 @@
-//! How many backups the bot has, and how old the newest is.
+//! How many backups the bot has, and how old and how large the newest is.
+
+mod size;
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::{FILE_TIMEOUT, Lookup, Mount, Reading, Source, below};
-use crate::catalogue::metrics::{BACKUP_AGE_SECONDS, BACKUP_COUNT, Metric};
+use crate::catalogue::metrics::{BACKUP_AGE_SECONDS, BACKUP_COUNT, BACKUP_SIZE_BYTES, Metric};
 use crate::exporter::page::Page;
 use crate::sidecar::config;
 
 /// A time so far ahead is wrong; without this, a clock that was once wrong would hide that backups have stopped.
 const AHEAD: Duration = Duration::from_secs(300);
+/// How long may be spent until there is a size; number and age come first.
+const SIZE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The folder of backups.
 pub(crate) struct Backups {
@@ -21,6 +26,8 @@ pub(crate) struct Backups {
     mount: Option<Mount>,
     pattern: String,
     lookup: Lookup,
+    /// Whether the log says already that the newest backup has no size.
+    told: AtomicBool,
 }
 
 impl Backups {
@@ -30,6 +37,7 @@ impl Backups {
             mount: Mount::of(rootfs, &backups.path),
             pattern: backups.pattern.clone(),
             lookup: Lookup::new(),
+            told: AtomicBool::new(false),
         }
     }
 }
@@ -44,7 +52,7 @@ impl Source for Backups {
     }
 
     fn families(&self) -> &'static [&'static Metric] {
-        &[&BACKUP_COUNT, &BACKUP_AGE_SECONDS]
+        &[&BACKUP_COUNT, &BACKUP_AGE_SECONDS, &BACKUP_SIZE_BYTES]
     }
 
     fn read(self: Arc<Self>) -> Pin<Box<dyn Future<Output = Reading> + Send>> {
@@ -55,13 +63,15 @@ impl Source for Backups {
 
 impl Backups {
     fn look(&self, now: SystemTime) -> Reading {
-        let mut page = Page::default();
+        let (mut page, begun) = (Page::default(), Instant::now());
         let failed = |error| Reading::failed(Page::default(), format!("{}: {error}", self.folder.display()));
         match newest(&self.folder, &self.pattern, now) {
-            Ok((count, age)) => {
+            Ok((count, newest)) => {
                 page.add(&BACKUP_COUNT, &[], f64::from(count));
-                if let Some(age) = age {
+                if let Some((time, path)) = newest {
+                    let age = now.duration_since(time).unwrap_or_default();
                     page.add(&BACKUP_AGE_SECONDS, &[], age.as_secs_f64());
+                    self.add_size(&mut page, &path, begun + SIZE_TIMEOUT);
                 }
                 Reading::of(page)
             }
@@ -78,10 +88,25 @@ impl Backups {
             Err(error) => failed(error.to_string()),
         }
     }
+
+    /// A backup that has no size costs nothing else; the log says so once.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a sample is a double; it is exact up to 8 PiB"
+    )]
+    fn add_size(&self, page: &mut Page, path: &Path, deadline: Instant) {
+        match size::size(path, deadline) {
+            Ok(bytes) => page.add(&BACKUP_SIZE_BYTES, &[], bytes as f64),
+            Err(reason) if !self.told.swap(true, Ordering::Relaxed) => {
+                tracing::warn!(backup = %path.display(), %reason, "the size of the newest backup is not told");
+            }
+            Err(_) => {}
+        }
+    }
 }
 
-/// How many names match, and the age of the newest of them.
-fn newest(folder: &Path, pattern: &str, now: SystemTime) -> std::io::Result<(u32, Option<Duration>)> {
+/// How many names match, and the newest of them with its time.
+fn newest(folder: &Path, pattern: &str, now: SystemTime) -> std::io::Result<(u32, Option<(SystemTime, PathBuf)>)> {
     let (mut count, mut newest, begun) = (0, None, Instant::now());
     for entry in std::fs::read_dir(folder)? {
         if begun.elapsed() > FILE_TIMEOUT {
@@ -101,9 +126,9 @@ fn newest(folder: &Path, pattern: &str, now: SystemTime) -> std::io::Result<(u32
             .and_then(|found| found.modified())
             .ok()
             .filter(|time| *time <= now + AHEAD);
-        newest = newest.max(time);
+        newest = newest.max(time.map(|time| (time, entry.path())));
     }
-    Ok((count, newest.map(|time| now.duration_since(time).unwrap_or_default())))
+    Ok((count, newest))
 }
 
 /// Whether `name` is of the form `pattern`, in which `*` stands for any characters and `?` for one.
@@ -166,6 +191,7 @@ mod tests {
         let now = SystemTime::now();
         for (name, age) in [("backup_1", 7200), ("backup_2", 3600), ("other", 1), ("xbackup_3", 1)] {
             let file = File::create(folder.path().join(name)).unwrap();
+            fs::write(folder.path().join(name), name).unwrap();
             file.set_modified(now - Duration::from_secs(age)).unwrap();
         }
         fs::create_dir(folder.path().join("backup_folder")).unwrap();
@@ -176,7 +202,11 @@ mod tests {
         let found = look(folder.path(), "backup_*", now);
         assert_eq!(
             samples(&found),
-            ["rosey_backup_age_seconds 3600", "rosey_backup_count 3"]
+            [
+                "rosey_backup_age_seconds 3600",
+                "rosey_backup_count 3",
+                "rosey_backup_size_bytes 8"
+            ]
         );
     }
 
@@ -190,8 +220,35 @@ mod tests {
         file.set_modified(now + Duration::from_secs(5)).unwrap();
         assert_eq!(
             samples(&look(folder.path(), "*", now)),
-            ["rosey_backup_age_seconds 0", "rosey_backup_count 1"]
+            [
+                "rosey_backup_age_seconds 0",
+                "rosey_backup_count 1",
+                "rosey_backup_size_bytes 0"
+            ]
         );
+    }
+
+    #[test]
+    fn a_newest_backup_without_a_size_has_number_and_age() {
+        let folder = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/", folder.path().join("backup_1")).unwrap();
+        let later = SystemTime::now() + Duration::from_secs(60);
+        let reading = look(folder.path(), "*", later);
+        let names: Vec<_> = reading
+            .page
+            .text()
+            .lines()
+            .filter(|line| line.starts_with("# TYPE"))
+            .map(str::to_owned)
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "# TYPE rosey_backup_age_seconds gauge",
+                "# TYPE rosey_backup_count gauge"
+            ]
+        );
+        assert_eq!(reading.problem, None);
     }
 
     #[test]

@@ -8,7 +8,9 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use super::{FILE_TIMEOUT, Lookup, Mount, Reading, Source, below};
-use crate::catalogue::metrics::{DISK_FREE_BYTES, DISK_SIZE_BYTES, DISK_USAGE_BYTES, Metric};
+use crate::catalogue::metrics::{
+    DISK_FREE_BYTES, DISK_INODES, DISK_INODES_FREE, DISK_SIZE_BYTES, DISK_USAGE_BYTES, Metric,
+};
 use crate::exporter::page::Page;
 use crate::sidecar::config;
 
@@ -53,7 +55,13 @@ impl Source for Disk {
     }
 
     fn families(&self) -> &'static [&'static Metric] {
-        &[&DISK_USAGE_BYTES, &DISK_SIZE_BYTES, &DISK_FREE_BYTES]
+        &[
+            &DISK_USAGE_BYTES,
+            &DISK_SIZE_BYTES,
+            &DISK_FREE_BYTES,
+            &DISK_INODES,
+            &DISK_INODES_FREE,
+        ]
     }
 
     fn read(self: Arc<Self>) -> Pin<Box<dyn Future<Output = Reading> + Send>> {
@@ -72,7 +80,7 @@ fn look(folders: &[Folder]) -> Reading {
     for Folder { label, path, mount } in folders {
         match rustix::fs::statvfs(path) {
             Ok(found) => {
-                let bytes = |blocks: u64| (blocks * found.f_frsize) as f64;
+                let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize) as f64;
                 let label = &[("path", label.as_str())];
                 page.add(
                     &DISK_USAGE_BYTES,
@@ -81,6 +89,11 @@ fn look(folders: &[Folder]) -> Reading {
                 );
                 page.add(&DISK_SIZE_BYTES, label, bytes(found.f_blocks));
                 page.add(&DISK_FREE_BYTES, label, bytes(found.f_bavail));
+                // btrfs and others make inodes as they need them, and say 0.
+                if found.f_files > 0 {
+                    page.add(&DISK_INODES, label, found.f_files as f64);
+                    page.add(&DISK_INODES_FREE, label, found.f_ffree as f64);
+                }
             }
             Err(Errno::NOENT) if matches!(mount.as_ref().map(Mount::is_missing), Some(Ok(true))) => {}
             Err(error) => problems.push(format!("{label} ({}): {error}", path.display())),
@@ -127,6 +140,29 @@ mod tests {
             value("rosey_disk_free_bytes"),
         );
         assert!(used > 0.0 && free > 0.0 && used + free <= size, "{used} {free} {size}");
+    }
+
+    #[test]
+    fn inodes_are_told_where_there_is_a_number_of_them() {
+        let inodes = |path: &str| {
+            let folder = Folder {
+                label: "x".into(),
+                path: path.into(),
+                mount: None,
+            };
+            let page = look(&[folder]).page.text();
+            let value = |name: &str| -> Option<f64> {
+                let value = page
+                    .lines()
+                    .find_map(|line| line.strip_prefix(name)?.strip_prefix("{path=\"x\"} "));
+                value.map(|value| value.parse().unwrap())
+            };
+            (value("rosey_disk_inodes"), value("rosey_disk_inodes_free"))
+        };
+        // The kernel gives a number for /dev/shm, and none for /proc.
+        let (all, free) = inodes("/dev/shm");
+        assert!(free.unwrap() > 0.0 && free <= all, "{free:?} {all:?}");
+        assert_eq!(inodes("/proc"), (None, None));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use axum::body::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Empty};
 use hyper::{Request, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -43,10 +43,7 @@ pub(super) enum FetchError {
     #[error("{url} answered in an encoding that was not asked for")]
     Encoded { url: String },
     #[error("{url} broke off its answer: {error}")]
-    Broken {
-        url: String,
-        error: Box<dyn std::error::Error + Send + Sync>,
-    },
+    Broken { url: String, error: hyper::Error },
 }
 
 /// A connection to a host, given by its address or its name.
@@ -92,8 +89,15 @@ impl Fetch {
         connect(&self.bot.host, self.endpoint.port).await
     }
 
-    /// The body of the answer. It has no time limit of its own: drop it to give up.
-    pub async fn get(&self) -> Result<Bytes, FetchError> {
+    /// The body of the answer.
+    pub async fn get(&self) -> Result<Vec<u8>, FetchError> {
+        let mut body = Vec::new();
+        self.stream(|part| body.extend_from_slice(part)).await?;
+        Ok(body)
+    }
+
+    /// Hands over the body of the answer as it arrives. It has no time limit of its own: drop it to give up.
+    pub async fn stream(&self, mut take: impl FnMut(&[u8]) + Send) -> Result<(), FetchError> {
         let authority = self.authority();
         let url = format!("http://{authority}{}", self.endpoint.path);
         let request = Request::get(self.endpoint.path.as_str())
@@ -138,20 +142,21 @@ impl Fetch {
             {
                 return Err(FetchError::Encoded { url: url.clone() });
             }
-            let body = Limited::new(response.into_body(), self.limit).collect().await;
-            body.map(http_body_util::Collected::to_bytes).map_err(|error| {
-                if error.is::<http_body_util::LengthLimitError>() {
-                    FetchError::TooLarge {
-                        url: url.clone(),
-                        limit: self.limit,
-                    }
-                } else {
-                    FetchError::Broken {
-                        url: url.clone(),
-                        error,
-                    }
-                }
-            })
+            let mut body = response.into_body();
+            let mut left = self.limit;
+            while let Some(frame) = body.frame().await {
+                let frame = frame.map_err(|error| FetchError::Broken {
+                    url: url.clone(),
+                    error,
+                })?;
+                let Ok(part) = frame.into_data() else { continue };
+                left = left.checked_sub(part.len()).ok_or_else(|| FetchError::TooLarge {
+                    url: url.clone(),
+                    limit: self.limit,
+                })?;
+                take(&part);
+            }
+            Ok(())
         };
         // The connection makes no step unless it is polled; it belongs to this future, so both end together.
         let mut connection = std::pin::pin!(connection);

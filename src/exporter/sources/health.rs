@@ -1,12 +1,10 @@
 //! The bot's health document: JSON with whichever of the known fields the bot has.
 
-use std::borrow::Cow;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use serde_json::{Map, Value};
-
+use super::document::{Fields, without_nan};
 use super::fetch::{Bot, Fetch};
 use super::{Reading, Source};
 use crate::catalogue::metrics::{self as series, Metric};
@@ -18,6 +16,19 @@ use crate::sidecar::config::Endpoint;
 /// Different channels, and different versions, that pass within an hour.
 const VALUES: usize = 20;
 
+const FIELDS: [&str; 10] = [
+    "status",
+    "connected",
+    "uptime",
+    "response_time_ms",
+    "memory_mb",
+    "user_count",
+    "requests",
+    "errors",
+    "channel",
+    "version",
+];
+
 /// The bot's health endpoint.
 pub(crate) struct Health {
     fetch: Fetch,
@@ -28,67 +39,54 @@ impl Health {
     pub fn new(bot: &Bot, endpoint: &Endpoint) -> Self {
         Self {
             fetch: Fetch::new(bot, endpoint, "application/json", DOCUMENT_BYTES),
-            admitted: Mutex::default(),
+            admitted: Mutex::new(Admitted::new(2 * VALUES)),
         }
     }
 
-    pub(crate) fn read_document(&self, body: &[u8], now: SystemTime) -> Reading {
-        let document = match parse(body) {
-            Ok(Value::Object(document)) => document,
-            Ok(_) => return Reading::failed(self.unanswered(), "the health document is not a JSON object"),
-            Err(error) => {
-                return Reading::failed(self.unanswered(), format!("the health document is not JSON: {error}"));
-            }
+    pub(crate) fn read_document(&self, body: Vec<u8>, now: SystemTime) -> Reading {
+        let body = without_nan(body);
+        let fields = match Fields::of(&body, &FIELDS) {
+            Ok(fields) => fields,
+            Err(error) => return Reading::failed(self.unanswered(), format!("the health document {error}")),
         };
-        let mut fields = Fields {
-            document: &document,
-            dropped: Dropped::default(),
-        };
-        let mut page = Page::default();
+        let (mut page, mut dropped) = (Page::default(), Dropped::default());
 
-        let status = fields.text("status");
-        let up = status.is_some_and(|status| {
+        let status = fields.text("status", &mut dropped);
+        let up = status.as_deref().is_some_and(|status| {
             ["running", "ok", "healthy"]
                 .iter()
                 .any(|good| status.eq_ignore_ascii_case(good))
         });
         page.add(&series::BOT_UP, &[], f64::from(up));
-        let connected = if fields.has("connected") {
-            fields.flag("connected")
-        } else {
-            Some(up)
+        let connected = match fields.raw("connected") {
+            Some(_) => fields.flag("connected", &mut dropped),
+            None => Some(up),
         };
         if let Some(connected) = connected {
             page.add(&series::BOT_CONNECTED, &[], f64::from(connected));
         }
-        for (field, metric, scale) in [
-            ("uptime", &series::BOT_UPTIME_SECONDS, 1.0),
-            ("response_time_ms", &series::BOT_RESPONSE_TIME_MS, 1.0),
-            ("memory_mb", &series::BOT_MEMORY_BYTES, 1024.0 * 1024.0),
-            ("user_count", &series::BOT_USER_COUNT, 1.0),
-            ("requests", &series::BOT_REQUESTS_TOTAL, 1.0),
-            ("errors", &series::BOT_ERRORS_TOTAL, 1.0),
-        ] {
-            if let Some(value) = fields.scaled(field, scale) {
-                page.add(metric, &[], value);
-            }
-        }
-        // The fields were counted above, should they be of a wrong type.
-        let mut quiet = Fields {
-            document: &document,
-            dropped: Dropped::default(),
+        let mut number = |field, metric, scale| {
+            let value = fields.scaled(field, scale, &mut dropped)?;
+            page.add(metric, &[], value);
+            Some(value)
         };
-        if let (Some(requests), Some(errors)) = (quiet.number("requests"), quiet.number("errors"))
+        number("uptime", &series::BOT_UPTIME_SECONDS, 1.0);
+        number("response_time_ms", &series::BOT_RESPONSE_TIME_MS, 1.0);
+        number("memory_mb", &series::BOT_MEMORY_BYTES, 1024.0 * 1024.0);
+        let users = number("user_count", &series::BOT_USER_COUNT, 1.0);
+        let requests = number("requests", &series::BOT_REQUESTS_TOTAL, 1.0);
+        let errors = number("errors", &series::BOT_ERRORS_TOTAL, 1.0);
+        if let (Some(requests), Some(errors)) = (requests, errors)
             && let Some(percent) = percentage(errors, requests)
         {
             page.add(&series::BOT_ERROR_RATE_PERCENT, &[], percent);
         }
-        let channel = self.label(&mut fields, "channel");
-        if let (Some(channel), Some(users)) = (channel, quiet.number("user_count")) {
+        let channel = self.label("channel", fields.text("channel", &mut dropped), &mut dropped);
+        if let (Some(channel), Some(users)) = (&channel, users) {
             page.add(&series::BOT_CHANNEL_USERS, &[("channel", channel)], users);
         }
-        let version = self.label(&mut fields, "version");
-        let info: Vec<_> = [("version", version), ("channel", channel)]
+        let version = self.label("version", fields.text("version", &mut dropped), &mut dropped);
+        let info: Vec<_> = [("version", version.as_deref()), ("channel", channel.as_deref())]
             .into_iter()
             .filter_map(|(name, value)| Some((name, value?)))
             .collect();
@@ -106,15 +104,15 @@ impl Health {
             .is_none()
             .then(|| "the health document has no \"status\" that is a text".to_owned());
         Reading {
-            page,
-            dropped: fields.dropped,
+            dropped,
             problem,
+            ..Reading::of(page)
         }
     }
 
     /// A text that becomes a label: short, and one of few.
-    fn label<'d>(&self, fields: &mut Fields<'d>, field: &'static str) -> Option<&'d str> {
-        let text = fields.text(field).filter(|text| !text.is_empty())?;
+    fn label(&self, field: &str, text: Option<String>, dropped: &mut Dropped) -> Option<String> {
+        let text = text.filter(|text| !text.is_empty())?;
         let refused = if text.len() > VALUE_BYTES {
             Some(Reason::TooLong)
         } else if text.contains('\0') {
@@ -123,11 +121,11 @@ impl Health {
             let now = Instant::now();
             let mut admitted = locked(&self.admitted);
             admitted.forget(now);
-            (!admitted.admit(field, text, VALUES, now)).then_some(Reason::TooManyValues)
+            (!admitted.admit(field, &text, VALUES, now)).then_some(Reason::TooManyValues)
         };
         match refused {
             Some(reason) => {
-                fields.dropped.count(reason);
+                dropped.count(reason);
                 None
             }
             None => Some(text),
@@ -164,7 +162,7 @@ impl Source for Health {
     fn read(self: Arc<Self>) -> Pin<Box<dyn Future<Output = Reading> + Send>> {
         Box::pin(async move {
             match self.fetch.get().await {
-                Ok(body) => self.read_document(&body, SystemTime::now()),
+                Ok(body) => self.read_document(body, SystemTime::now()),
                 Err(error) => Reading::failed(self.unanswered(), error.to_string()),
             }
         })
@@ -184,82 +182,6 @@ fn percentage(errors: f64, requests: f64) -> Option<f64> {
         (0.0, _) => Some(0.0),
         _ => None,
     }
-}
-
-/// Fields by name; one that is missing or null is not there, one of a wrong type is left out and counted.
-struct Fields<'d> {
-    document: &'d Map<String, Value>,
-    dropped: Dropped,
-}
-
-impl<'d> Fields<'d> {
-    fn get(&self, name: &str) -> Option<&'d Value> {
-        self.document.get(name).filter(|value| !value.is_null())
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.get(name).is_some()
-    }
-
-    fn typed<T>(&mut self, name: &str, read: impl FnOnce(&'d Value) -> Option<T>) -> Option<T> {
-        let found = read(self.get(name)?);
-        if found.is_none() {
-            self.dropped.count(Reason::Invalid);
-        }
-        found
-    }
-
-    fn text(&mut self, name: &str) -> Option<&'d str> {
-        self.typed(name, Value::as_str)
-    }
-
-    fn flag(&mut self, name: &str) -> Option<bool> {
-        self.typed(name, Value::as_bool)
-    }
-
-    fn number(&mut self, name: &str) -> Option<f64> {
-        self.scaled(name, 1.0)
-    }
-
-    /// The product has to be a number, too: what a bot says can be too large to be told in a smaller unit.
-    fn scaled(&mut self, name: &str, scale: f64) -> Option<f64> {
-        self.typed(name, |value| {
-            let scaled = value.as_f64()? * scale;
-            (scaled.is_finite() && scaled >= 0.0).then_some(scaled)
-        })
-    }
-}
-
-/// JSON, and what Python's json module writes for numbers that JSON does not have: such a field is then null.
-fn parse(body: &[u8]) -> Result<Value, serde_json::Error> {
-    serde_json::from_slice(body).or_else(|error| match without_nan(body) {
-        Cow::Owned(body) => serde_json::from_slice(&body),
-        Cow::Borrowed(_) => Err(error),
-    })
-}
-
-fn without_nan(body: &[u8]) -> Cow<'_, [u8]> {
-    let (mut out, mut at, mut in_text, mut changed) = (Vec::with_capacity(body.len()), 0, false, false);
-    while let Some(&byte) = body.get(at) {
-        if in_text && byte == b'\\' {
-            out.extend(body.iter().skip(at).take(2));
-            at += 2;
-            continue;
-        }
-        in_text ^= byte == b'"';
-        let word = [&b"NaN"[..], b"Infinity", b"-Infinity"]
-            .into_iter()
-            .find(|word| !in_text && body[at..].starts_with(word));
-        if let Some(word) = word {
-            out.extend_from_slice(b"null");
-            at += word.len();
-            changed = true;
-        } else {
-            out.push(byte);
-            at += 1;
-        }
-    }
-    if changed { Cow::Owned(out) } else { Cow::Borrowed(body) }
 }
 
 #[cfg(test)]
@@ -282,7 +204,7 @@ mod tests {
 
     fn read(document: &str) -> (Vec<String>, Option<String>) {
         let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
-        let reading = health().read_document(document.as_bytes(), now);
+        let reading = health().read_document(document.into(), now);
         let page = reading.page.text();
         (
             page.lines()
@@ -378,7 +300,7 @@ mod tests {
     #[test]
     fn left_out_fields_are_counted_once() {
         let document = br#"{"status": "ok", "requests": "many", "errors": 1, "user_count": false, "channel": "x"}"#;
-        let dropped = health().read_document(document, SystemTime::now()).dropped;
+        let dropped = health().read_document(document.to_vec(), SystemTime::now()).dropped;
         assert_eq!(
             dropped.by_reason().find(|(reason, _)| *reason == "invalid"),
             Some(("invalid", 2))
@@ -391,13 +313,13 @@ mod tests {
         let mut pages = String::new();
         for channel in 0..100 {
             let document = format!(r#"{{"status": "ok", "channel": "c{channel}", "user_count": 1}}"#);
-            pages += &health.read_document(document.as_bytes(), SystemTime::now()).page.text();
+            pages += &health.read_document(document.into(), SystemTime::now()).page.text();
         }
         assert_eq!(pages.matches("rosey_bot_channel_users{").count(), VALUES);
         let long = format!(r#"{{"status": "ok", "version": "{}"}}"#, "v".repeat(VALUE_BYTES + 1));
         assert!(
             !health
-                .read_document(long.as_bytes(), SystemTime::now())
+                .read_document(long.into(), SystemTime::now())
                 .page
                 .text()
                 .contains("vv")

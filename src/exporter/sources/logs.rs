@@ -154,7 +154,11 @@ impl Logs {
         }
         let dropped = locked(&self.shared.tally).print(&mut page);
         let problem = matches!(standing, Standing::Missing).then(|| format!("{}: is not there", self.path.display()));
-        Reading { page, dropped, problem }
+        Reading {
+            dropped,
+            problem,
+            ..Reading::of(page)
+        }
     }
 }
 

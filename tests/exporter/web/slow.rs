@@ -61,7 +61,7 @@ fn clients_of_http2_that_do_not_read_take_little_and_keep_nobody_from_scraping()
     /// As much as without TLS; in KiB.
     const ENOUGH: u64 = 24 << 10;
     let site = Site::new(TLS);
-    let metrics = answers_always(ok(&costly_page(16))).to_string();
+    let metrics = answers_always(ok(&costly_page())).to_string();
     let arguments = [
         "--health-port",
         "1",

@@ -22,8 +22,8 @@ pub(crate) enum Line<'a> {
     },
 }
 
-/// Names and values.
-pub(crate) type Labels<'a> = Vec<(&'a str, String)>;
+/// Names and values. The values are as the page spells them: it has one spelling for each, and we print the same.
+pub(crate) type Labels<'a> = Vec<(&'a str, &'a str)>;
 
 pub(crate) fn read(line: &[u8]) -> Result<Line<'_>, Reason> {
     let line = std::str::from_utf8(line)
@@ -60,16 +60,6 @@ pub(crate) fn read(line: &[u8]) -> Result<Line<'_>, Reason> {
     Ok(Line::Sample { name, labels, value })
 }
 
-/// The name that a line speaks of; none where it has none.
-pub(super) fn name(line: &[u8]) -> Option<&str> {
-    let line = std::str::from_utf8(line).ok()?.trim_start_matches([' ', '\t', '\r']);
-    let rest = match line.strip_prefix('#') {
-        None => line,
-        Some(comment) => blank(comment).split_once([' ', '\t']).map(|(_, rest)| blank(rest))?,
-    };
-    split_name(rest, true).map(|(name, _)| name)
-}
-
 fn comment_line(comment: &str) -> Line<'_> {
     let comment = blank(comment);
     let (word, rest) = comment.split_once([' ', '\t']).unwrap_or((comment, ""));
@@ -89,9 +79,11 @@ fn comment_line(comment: &str) -> Line<'_> {
     }
 }
 
-/// A number as Go reads it in decimal.
+/// A number as Go reads it in decimal; one beyond the range of a double is none there either, and not infinity.
 pub(crate) fn number(word: &str) -> Option<f64> {
-    word.parse().ok()
+    let number: f64 = word.parse().ok()?;
+    let too_large = number.is_infinite() && word.bytes().any(|byte| byte.is_ascii_digit());
+    (!too_large).then_some(number)
 }
 
 fn blank(text: &str) -> &str {
@@ -101,16 +93,27 @@ fn blank(text: &str) -> &str {
 fn split_name(text: &str, colon: bool) -> Option<(&str, &str)> {
     let end = text
         .bytes()
-        .position(|byte| !(byte.is_ascii_alphanumeric() || byte == b'_' || (colon && byte == b':')))
+        .position(|byte| !(IN_NAMES[usize::from(byte)] || (colon && byte == b':')))
         .unwrap_or(text.len());
     let (name, rest) = text.split_at(end);
     let starts_well = name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit());
     starts_well.then_some((name, rest))
 }
 
+/// Which bytes names have: looked up, since most of a page is names.
+const IN_NAMES: [bool; 256] = {
+    let (mut table, mut byte) = ([false; 256], 0_u8);
+    while byte < 128 {
+        table[byte as usize] = byte.is_ascii_alphanumeric() || byte == b'_';
+        byte += 1;
+    }
+    table
+};
+
 /// The labels after the opening brace, and what follows the closing one. An empty label is one that is not there.
 fn read_labels(mut rest: &str) -> Result<(Labels<'_>, &str), Reason> {
-    let mut labels = Labels::new();
+    // Few series have more.
+    let mut labels = Labels::with_capacity(8);
     let mut too_long = false;
     loop {
         rest = blank(rest);
@@ -123,7 +126,7 @@ fn read_labels(mut rest: &str) -> Result<(Labels<'_>, &str), Reason> {
         }
         let (name, after) = split_name(rest, false).ok_or(Reason::Invalid)?;
         let after = blank(after).strip_prefix('=').ok_or(Reason::Invalid)?;
-        let (value, after) = quoted(blank(after).strip_prefix('"').ok_or(Reason::Invalid)?)?;
+        let (value, length, after) = quoted(blank(after).strip_prefix('"').ok_or(Reason::Invalid)?)?;
         // Names with two underscores are Prometheus's own: `__name__` would rename the series.
         if name.starts_with("__") {
             return Err(Reason::Reserved);
@@ -131,7 +134,7 @@ fn read_labels(mut rest: &str) -> Result<(Labels<'_>, &str), Reason> {
         if labels.iter().any(|(other, _)| *other == name) {
             return Err(Reason::Invalid);
         }
-        too_long |= name.len() > LABEL_BYTES || value.len() > VALUE_BYTES || labels.len() >= LABELS;
+        too_long |= name.len() > LABEL_BYTES || length > VALUE_BYTES || labels.len() >= LABELS;
         if !too_long {
             labels.push((name, value));
         }
@@ -144,30 +147,26 @@ fn read_labels(mut rest: &str) -> Result<(Labels<'_>, &str), Reason> {
     }
 }
 
-fn quoted(text: &str) -> Result<(String, &str), Reason> {
-    let mut value = String::new();
-    let mut characters = text.char_indices();
-    while let Some((at, character)) = characters.next() {
-        match character {
-            '"' => return Ok((value, &text[at + 1..])),
-            '\\' => value.push(match characters.next() {
-                Some((_, 'n')) => '\n',
-                Some((_, same @ ('\\' | '"'))) => same,
-                _ => return Err(Reason::Invalid),
-            }),
-            '\0' => return Err(Reason::Invalid),
-            other => value.push(other),
+/// The value before the closing quote, its length without escapes, and what follows.
+fn quoted(text: &str) -> Result<(&str, usize, &str), Reason> {
+    let (mut at, mut escapes) = (0, 0);
+    loop {
+        let rest = text.as_bytes().get(at..).ok_or(Reason::Invalid)?;
+        at += memchr::memchr3(b'"', b'\\', 0, rest).ok_or(Reason::Invalid)?;
+        match &text.as_bytes()[at..] {
+            [b'"', ..] => return Ok((&text[..at], at - escapes, &text[at + 1..])),
+            [b'\\', b'n' | b'\\' | b'"', ..] => (at, escapes) = (at + 2, escapes + 1),
+            _ => return Err(Reason::Invalid),
         }
     }
-    Err(Reason::Invalid)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn sample<'a>(name: &'a str, labels: &[(&'a str, &str)], value: f64) -> Line<'a> {
-        let labels = labels.iter().map(|&(name, text)| (name, text.to_owned())).collect();
+    fn sample<'a>(name: &'a str, labels: &[(&'a str, &'a str)], value: f64) -> Line<'a> {
+        let labels = labels.to_vec();
         Line::Sample { name, labels, value }
     }
 
@@ -180,7 +179,7 @@ mod tests {
         );
         assert_eq!(
             read(br#"a{x="q\"b\\n\n"} +Inf"#),
-            Ok(sample("a", &[("x", "q\"b\\n\n")], f64::INFINITY))
+            Ok(sample("a", &[("x", r#"q\"b\\n\n"#)], f64::INFINITY))
         );
         assert_eq!(read("a{x=\"Jürgen {,}\"} 0x".as_bytes()), Err(Reason::Invalid));
         assert_eq!(
@@ -214,6 +213,8 @@ mod tests {
     fn what_prometheus_would_refuse_is_refused() {
         let long = format!("{} 1", "a".repeat(NAME_BYTES + 1));
         let long_value = format!("a{{x=\"{}\"}} 1", "v".repeat(VALUE_BYTES + 1));
+        let escaped = format!("a{{x=\"{}\"}} 1", "\\n".repeat(VALUE_BYTES));
+        assert!(read(escaped.as_bytes()).is_ok());
         let many = (0..=LABELS)
             .map(|i| format!("l{i}=\"1\""))
             .collect::<Vec<_>>()
@@ -224,6 +225,9 @@ mod tests {
             ("1a 1", Reason::Invalid),
             ("a", Reason::Invalid),
             ("a one", Reason::Invalid),
+            ("a 1e400", Reason::Invalid),
+            ("a -1e400", Reason::Invalid),
+            ("a 0x1p-2", Reason::Invalid),
             ("a 1 now", Reason::Invalid),
             ("a 1 2 3", Reason::Invalid),
             ("a{x=\"1\" 1", Reason::Invalid),

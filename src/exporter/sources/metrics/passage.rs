@@ -1,103 +1,157 @@
-//! What of the bot's page passes, put together family by family.
+//! What of the bot's page passes, put together family by family while the page arrives.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::hash::{BuildHasher, RandomState};
+use std::collections::{BTreeSet, HashMap};
+use std::fmt::Write;
 use std::time::Instant;
 
 use super::line::{self, Line};
+use super::memory::Memory;
 use super::rank::{Rank, declared};
-use crate::exporter::bounds::{Admitted, Dropped, FAMILIES, HELP_BYTES, Reason, SERIES, VALUES};
-use crate::exporter::page::{Family, FamilyKind, Labels, Page, Sample};
-
-/// Which series and which values of labels passed lately, by rank: none takes the places of one before it.
-#[derive(Default)]
-pub(super) struct Memory {
-    places: [Places; Rank::ALL.len()],
-    hasher: RandomState,
-}
-
-#[derive(Default)]
-struct Places {
-    series: Admitted,
-    values: Admitted,
-}
+use crate::exporter::bounds::{Dropped, FAMILIES, HELP_BYTES, HELPS_BYTES, LINE_BYTES, Reason};
+use crate::exporter::page::{self, FamilyKind, Value};
+use crate::exporter::text::Draft;
 
 /// One reading of the page.
 pub(super) struct Passage<'m> {
     reserved: &'m BTreeSet<&'static str>,
     memory: &'m mut Memory,
-    now: Instant,
-    families: BTreeMap<String, Family>,
-    /// Hashes of what passed already: the labels themselves would be as large as the page.
-    seen: HashSet<u64>,
+    /// The label `environment`, as it is printed.
+    environment: Option<&'m str>,
+    /// Places in `families`.
+    names: HashMap<Box<str>, usize>,
+    families: Vec<Family>,
+    /// Families that the catalogue does not know.
+    strange: usize,
+    /// Bytes of all help texts.
+    helps: usize,
+    /// Where the samples of this name go, since the next is likely to have the same.
+    last: Option<(String, Target)>,
+    /// The beginning of a line whose end has not arrived.
+    begun: Vec<u8>,
     dropped: Dropped,
+    samples: usize,
+}
+
+struct Family {
+    name: Box<str>,
+    kind: FamilyKind,
+    rank: Rank,
+    takes_environment: bool,
+    help: Option<Box<str>>,
+    text: Draft,
+    samples: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Target {
+    family: usize,
+    /// What of the sample's name is not the family's: nothing, or one of [`PARTS`].
+    part: &'static str,
 }
 
 /// Endings that belong to a family of another name.
 const PARTS: [&str; 3] = ["_bucket", "_sum", "_count"];
 
+/// What a value takes at most, with the blank before it and the end of the line after it.
+const PRINTED_VALUE: usize = 26;
+
 impl<'m> Passage<'m> {
-    pub fn new(reserved: &'m BTreeSet<&'static str>, memory: &'m mut Memory, now: Instant) -> Self {
-        for places in &mut memory.places {
-            places.series.forget(now);
-            places.values.forget(now);
-        }
+    /// `environment` is the label of that name on the series of the catalogue, as it is printed.
+    pub fn new(
+        reserved: &'m BTreeSet<&'static str>,
+        memory: &'m mut Memory,
+        environment: Option<&'m str>,
+        now: Instant,
+    ) -> Self {
+        memory.begin(now);
         Self {
             reserved,
             memory,
-            now,
-            families: BTreeMap::new(),
-            seen: HashSet::new(),
+            environment,
+            names: HashMap::new(),
+            families: Vec::new(),
+            strange: 0,
+            helps: 0,
+            last: None,
+            begun: Vec::new(),
             dropped: Dropped::default(),
+            samples: 0,
         }
     }
 
-    /// Reads the bot's page, rank by rank. It is looked through anew for each: a list of its lines may be larger than itself.
-    pub fn read(&mut self, page: &[u8]) {
-        for rank in Rank::ALL {
-            for line in page.split(|&byte| byte == b'\n') {
-                let first = Rank::of(line::name(line));
-                if first == rank || (first.is_of_errors() && rank.is_of_errors()) {
-                    self.line(line, rank);
+    /// Takes the next part of the page, wherever it was cut.
+    pub fn read(&mut self, mut part: &[u8]) {
+        while let Some(end) = memchr::memchr(b'\n', part) {
+            let (line, rest) = (&part[..end], &part[end + 1..]);
+            if self.begun.is_empty() {
+                self.line(line);
+            } else {
+                self.keep(line);
+                self.end_line();
+            }
+            part = rest;
+        }
+        self.keep(part);
+    }
+
+    /// Keeps the part of a line until the rest arrives; of a line that is too long, only so much that this shows.
+    fn keep(&mut self, part: &[u8]) {
+        let room = (LINE_BYTES + 1).saturating_sub(self.begun.len());
+        self.begun.extend_from_slice(&part[..part.len().min(room)]);
+    }
+
+    fn end_line(&mut self) {
+        let mut line = std::mem::take(&mut self.begun);
+        self.line(&line);
+        line.clear();
+        self.begun = line;
+    }
+
+    fn line(&mut self, line: &[u8]) {
+        let taken = if line.len() > LINE_BYTES {
+            // A comment may be as long as it likes.
+            if line.starts_with(b"#") {
+                Ok(())
+            } else {
+                Err(Reason::TooLong)
+            }
+        } else {
+            match line::read(line) {
+                Ok(Line::Sample { name, labels, value }) => self.sample(name, labels, value),
+                Ok(Line::Nothing) => Ok(()),
+                Ok(Line::Help { name, text }) => {
+                    self.help(name, text);
+                    Ok(())
                 }
+                Ok(Line::Type { name, word }) => {
+                    self.declare(name, word);
+                    Ok(())
+                }
+                Err(reason) => Err(reason),
             }
-        }
-    }
-
-    fn line(&mut self, line: &[u8], rank: Rank) {
-        let taken = match line::read(line) {
-            Ok(Line::Sample { ref labels, .. }) if rank.passes_over(labels) => Ok(()),
-            Ok(Line::Sample { name, labels, value }) => self.sample(name, labels, value, rank),
-            // The lines of errors come by twice, and these were seen the first time.
-            _ if rank == Rank::Errors => Ok(()),
-            Ok(Line::Nothing) => Ok(()),
-            Ok(Line::Help { name, text }) => {
-                self.help(name, text);
-                Ok(())
-            }
-            Ok(Line::Type { name, word }) => {
-                self.declare(name, word);
-                Ok(())
-            }
-            Err(reason) => Err(reason),
         };
         if let Err(reason) = taken {
             self.dropped.count(reason);
         }
     }
 
-    /// The page, what was left out, and how many samples passed.
-    pub fn finish(self) -> (Page, Dropped, usize) {
-        let mut page = Page::default();
-        for (name, family) in self.families {
-            page.insert(name, family);
+    /// The text, what was left out, and how many samples passed. Families are in the order of the alphabet, which keeps `x` before
+    /// `x_sum`; one without samples is left out.
+    pub fn finish(mut self) -> (Draft, Dropped, usize) {
+        self.end_line();
+        self.families.retain(|family| family.samples > 0);
+        self.families.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        let mut draft = Draft::default();
+        for family in self.families {
+            page::print_head(&mut draft, &family.name, family.kind, family.help.as_deref());
+            draft.append(family.text);
         }
-        (page, self.dropped, self.seen.len())
+        (draft, self.dropped, self.samples)
     }
 
     fn help(&mut self, name: &str, text: &str) {
-        if let Some(family) = self.family(name)
-            && family.help.is_none()
+        if let Some(at) = self.family(name)
+            && self.families[at].help.is_none()
             && !text.is_empty()
         {
             let end = (0..=HELP_BYTES.min(text.len()))
@@ -105,12 +159,17 @@ impl<'m> Passage<'m> {
                 .find(|&at| text.is_char_boundary(at))
                 .unwrap_or(0);
             let text = text[..end].replace("\\\\", "\\").replace(['\0', '\r'], "");
-            let text = text.trim().to_owned();
-            family.help = Some(text.into());
+            // Each of them becomes two again.
+            let bytes = text.len() + text.matches('\\').count();
+            if self.helps + bytes <= HELPS_BYTES {
+                self.helps += bytes;
+                self.families[at].help = Some(text.trim().into());
+            }
         }
     }
 
     fn declare(&mut self, name: &str, word: &str) {
+        // info, stateset, unknown and gaugehistogram are OpenMetrics's own; their samples pass without a type.
         let kind = match word {
             "counter" => FamilyKind::Counter,
             "gauge" => FamilyKind::Gauge,
@@ -118,44 +177,99 @@ impl<'m> Passage<'m> {
             "summary" => FamilyKind::Summary,
             _ => FamilyKind::Untyped,
         };
+        self.last = None;
         if self.whole(name).is_some() {
             return; // `x_sum` of a histogram `x` is no family of its own
         }
         let parted = matches!(kind, FamilyKind::Histogram | FamilyKind::Summary);
         let taken = |part: &str| {
             let part = format!("{name}{part}");
-            self.reserved.contains(part.as_str()) || self.families.contains_key(&part)
+            self.reserved.contains(part.as_str()) || self.names.contains_key(part.as_str())
         };
         if parted && PARTS.into_iter().any(taken) {
             return;
         }
-        if let Some(family) = self.family(name)
-            && family.samples.is_empty()
-            && family.kind == FamilyKind::Untyped
-        {
-            family.kind = kind;
+        if let Some(at) = self.family(name) {
+            let family = &mut self.families[at];
+            if family.samples == 0 && family.kind == FamilyKind::Untyped {
+                family.kind = kind;
+            }
         }
+    }
+
+    fn kind(&self, name: &str) -> Option<FamilyKind> {
+        self.names.get(name).map(|&at| self.families[at].kind)
     }
 
     /// The histogram or summary that `name` is a part of, with the part.
-    fn whole(&self, name: &str) -> Option<(String, &'static str)> {
+    fn whole<'n>(&self, name: &'n str) -> Option<(&'n str, &'static str)> {
         PARTS.into_iter().find_map(|part| {
             let whole = name.strip_suffix(part)?;
-            let kind = self.families.get(whole)?.kind;
+            let kind = self.kind(whole)?;
             let fits = kind == FamilyKind::Histogram || (kind == FamilyKind::Summary && part != "_bucket");
-            fits.then(|| (whole.to_owned(), part))
+            fits.then_some((whole, part))
         })
     }
 
-    fn family(&mut self, name: &str) -> Option<&mut Family> {
-        if self.is_reserved(name) || (!self.families.contains_key(name) && self.families.len() >= FAMILIES) {
+    /// The place of the family of this name, which is made if there is none.
+    fn family(&mut self, name: &str) -> Option<usize> {
+        if let Some(&at) = self.names.get(name) {
+            return Some(at);
+        }
+        if self.is_reserved(name) {
             return None;
         }
-        Some(self.families.entry(name.to_owned()).or_insert_with(|| Family {
+        if let Some(at) = self.counter(name) {
+            return Some(at);
+        }
+        let rank = Rank::of(name);
+        if rank == Rank::Rest {
+            if self.strange >= FAMILIES {
+                return None;
+            }
+            self.strange += 1;
+        }
+        let at = self.families.len();
+        self.names.insert(name.into(), at);
+        self.families.push(Family {
+            name: name.into(),
             kind: FamilyKind::Untyped,
+            rank,
+            takes_environment: page::takes_environment(name),
             help: None,
-            samples: Vec::new(),
-        }))
+            text: Draft::default(),
+            samples: 0,
+        });
+        Some(at)
+    }
+
+    /// The counter that `OpenMetrics` declared as `x`, and whose samples are called `x_total`: in our format that is its name.
+    fn counter(&mut self, name: &str) -> Option<usize> {
+        let (base, &at) = self.names.get_key_value(declared(name)?)?;
+        let family = &mut self.families[at];
+        if family.kind != FamilyKind::Counter || family.samples > 0 {
+            return None;
+        }
+        let base = base.clone();
+        family.name = name.into();
+        family.takes_environment = page::takes_environment(name);
+        self.names.remove(&base);
+        self.names.insert(name.into(), at);
+        Some(at)
+    }
+
+    /// Whether it is the time at which a counter, histogram or summary was made, which our format does not have. One that is
+    /// declared as a family of its own is that.
+    fn is_time_of_creation(&self, name: &str) -> bool {
+        let Some(base) = name.strip_suffix("_created").filter(|_| !self.names.contains_key(name)) else {
+            return false;
+        };
+        let family = self.names.get(base).map(|&at| &self.families[at]);
+        match family.map(|family| family.kind) {
+            Some(FamilyKind::Histogram | FamilyKind::Summary) => true,
+            Some(FamilyKind::Counter) if family.is_some_and(|family| family.samples == 0) => true,
+            _ => self.kind(&format!("{base}_total")) == Some(FamilyKind::Counter),
+        }
     }
 
     /// Names that are ours, and those that Prometheus itself writes beside what it scrapes: a bot must not speak for them.
@@ -171,76 +285,77 @@ impl<'m> Passage<'m> {
             || name.starts_with("rosey_exporter_")
     }
 
-    fn sample(&mut self, name: &str, mut labels: line::Labels<'_>, value: f64, rank: Rank) -> Result<(), Reason> {
+    /// Where samples of this name go; nowhere without a word if it is a time of creation.
+    fn target(&mut self, name: &str) -> Result<Option<Target>, Reason> {
+        if let Some((_, target)) = self.last.as_ref().filter(|(last, _)| last == name) {
+            return Ok(Some(*target));
+        }
         if self.is_reserved(name) {
             return Err(Reason::Reserved);
         }
-        labels.retain(|(_, text)| !text.is_empty());
-        let (whole, suffix) = self.whole(name).unwrap_or_else(|| (name.to_owned(), ""));
-        let kind = self.kind_of(&whole);
-        check(kind, suffix, &labels, value)?;
-
-        let mut key: Vec<(String, String)> = labels
-            .iter()
-            .map(|(label, text)| ((*label).to_owned(), text.clone()))
-            .collect();
-        for (label, text) in &mut key {
-            // Prometheus reads `1` and `1.0` as the same bucket.
-            if matches!(label.as_str(), "le" | "quantile")
-                && let Some(bound) = line::number(text)
-            {
-                *text = bound.to_string();
-            }
+        if self.is_time_of_creation(name) {
+            return Ok(None);
         }
-        key.sort_unstable();
-        let key = self.memory.hasher.hash_one((name, key));
-        if self.seen.contains(&key) {
-            return Err(Reason::Duplicate);
-        }
-        if self.seen.len() >= SERIES {
-            return Err(Reason::TooManySeries);
-        }
-        let places = &mut self.memory.places[rank as usize];
-        for (label, text) in &labels {
-            if !places.values.admit((&whole, label), text, VALUES, self.now) {
-                return Err(Reason::TooManyValues);
-            }
-        }
-        if !places.series.admit((), key, SERIES, self.now) {
-            return Err(Reason::TooManySeries);
-        }
-        let labels = Labels::new(labels.iter().map(|(label, text)| (*label, text.as_str())));
-        let family = self.family(&whole).ok_or(Reason::TooManySeries)?;
-        family.kind = kind;
-        family.samples.push(Sample { suffix, labels, value });
-        self.seen.insert(key);
-        Ok(())
+        let (whole, part) = self.whole(name).unwrap_or((name, ""));
+        let family = self.family(whole).ok_or(Reason::TooManySeries)?;
+        let target = Target { family, part };
+        let last = self.last.get_or_insert_with(|| (String::new(), target));
+        last.0.clear();
+        last.0.push_str(name);
+        last.1 = target;
+        Ok(Some(target))
     }
 
-    fn kind_of(&self, name: &str) -> FamilyKind {
-        if let Some(family) = self.families.get(name) {
-            return family.kind;
+    fn sample(&mut self, name: &str, mut labels: line::Labels<'_>, value: f64) -> Result<(), Reason> {
+        let Some(Target { family, part }) = self.target(name)? else {
+            return Ok(());
+        };
+        let family = &mut self.families[family];
+        labels.retain(|(_, text)| !text.is_empty());
+        check(family.kind, part, &labels, value)?;
+
+        let environment = self
+            .environment
+            .filter(|_| family.takes_environment && labels.iter().all(|(label, _)| *label != "environment"));
+        let of_labels = |labels: &[(&str, &str)]| -> usize {
+            labels.iter().map(|(label, text)| label.len() + text.len() + 4).sum()
+        };
+        let bytes = name.len() + of_labels(&labels) + environment.map_or(0, |text| text.len() + 15) + PRINTED_VALUE;
+        let rank = family.rank.with(&labels);
+        self.memory.admit(rank, name, &family.name, &labels, bytes)?;
+
+        family.text.push(name);
+        let mut before = "{";
+        for (label, text) in labels
+            .iter()
+            .copied()
+            .chain(environment.map(|text| ("environment", text)))
+        {
+            for word in [before, label, "=\"", text, "\""] {
+                family.text.push(word);
+            }
+            before = ",";
         }
-        match declared(name).and_then(|base| self.families.get(base)) {
-            Some(base) if base.kind == FamilyKind::Counter => FamilyKind::Counter,
-            _ => FamilyKind::Untyped,
-        }
+        family.text.push(if before == "," { "} " } else { " " });
+        let _ = writeln!(family.text, "{}", Value(value));
+        family.samples += 1;
+        self.samples += 1;
+        Ok(())
     }
 }
 
 /// Whether a sample is one that its family's type allows.
-fn check(kind: FamilyKind, suffix: &str, labels: &[(&str, String)], value: f64) -> Result<(), Reason> {
-    let bound = |name| {
+fn check(kind: FamilyKind, part: &str, labels: &[(&str, &str)], value: f64) -> Result<(), Reason> {
+    let has_bound = |name| {
         labels
             .iter()
-            .find(|(label, _)| *label == name)
-            .and_then(|(_, text)| line::number(text))
+            .any(|(label, text)| *label == name && line::number(text).is_some())
     };
-    let counts = kind == FamilyKind::Counter || matches!(suffix, "_bucket" | "_count");
-    let fits = match (kind, suffix) {
+    let counts = kind == FamilyKind::Counter || matches!(part, "_bucket" | "_count");
+    let fits = match (kind, part) {
         (FamilyKind::Histogram, "") => false,
-        (FamilyKind::Histogram, "_bucket") => bound("le").is_some(),
-        (FamilyKind::Summary, "") => bound("quantile").is_some(),
+        (FamilyKind::Histogram, "_bucket") => has_bound("le"),
+        (FamilyKind::Summary, "") => has_bound("quantile"),
         _ => true,
     };
     if fits && !(counts && (value.is_nan() || value < 0.0)) {

@@ -1,12 +1,12 @@
-//! In which order the lines of the bot's page are taken.
+//! Whose places a series of the bot's page takes.
 
 use super::line::Labels;
 use crate::catalogue::metrics::{self, BOT_ERROR_COUNT_TOTAL, Metric};
 
-/// Who goes first, since the number of series is bounded: what an alert reads must not depend on what else a bot says.
+/// Who shares places with whom, since the number of series is bounded: what an alert reads must not depend on what else a bot says.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Rank {
-    /// The critical errors, and what is said of their family.
+    /// The critical errors.
     Critical,
     /// All other errors.
     Errors,
@@ -19,12 +19,12 @@ pub(super) enum Rank {
 impl Rank {
     pub const ALL: [Self; 4] = [Self::Critical, Self::Errors, Self::Known, Self::Rest];
 
-    /// The first rank that a line with this name may have.
-    pub fn of(name: Option<&str>) -> Self {
+    /// The rank of a family.
+    pub fn of(name: &str) -> Self {
         // OpenMetrics declares a counter without the ending that its samples have.
-        let is = |metric: &Metric| name.is_some_and(|name| name == metric.name || Some(name) == declared(metric.name));
+        let is = |metric: &Metric| name == metric.name || Some(name) == declared(metric.name);
         if is(&BOT_ERROR_COUNT_TOTAL) {
-            Self::Critical
+            Self::Errors
         } else if metrics::ALL.iter().any(|metric| is(metric)) {
             Self::Known
         } else {
@@ -32,16 +32,38 @@ impl Rank {
         }
     }
 
-    pub fn is_of_errors(self) -> bool {
-        matches!(self, Self::Critical | Self::Errors)
+    /// The rank of a series with these labels, in a family of this rank.
+    pub fn with(self, labels: &Labels<'_>) -> Self {
+        if self == Self::Errors && labels.contains(&("error_type", "critical")) {
+            Self::Critical
+        } else {
+            self
+        }
     }
 
-    /// Whether a sample with these labels has its turn later, or had it before.
-    pub fn passes_over(self, labels: &Labels<'_>) -> bool {
-        let critical = labels
-            .iter()
-            .any(|(label, text)| *label == "error_type" && text == "critical");
-        self.is_of_errors() && critical != (self == Self::Critical)
+    /// How many series have a place.
+    pub fn series(self) -> usize {
+        match self {
+            Self::Critical => 200,
+            Self::Errors => 1_000,
+            Self::Known => 4_000,
+            Self::Rest => 10_000,
+        }
+    }
+
+    /// How many bytes their text may have.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::Critical => 32 << 10,
+            Self::Errors => 96 << 10,
+            Self::Known => 512 << 10,
+            Self::Rest => 1536 << 10,
+        }
+    }
+
+    /// How many values their labels may have, all together.
+    pub fn values(self) -> usize {
+        self.series() * 7 / 5
     }
 }
 
@@ -55,28 +77,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_catalogue_knows_goes_before_the_rest() {
+    fn what_the_catalogue_knows_has_places_of_its_own() {
         for (name, rank) in [
-            ("rosey_bot_error_count_total", Rank::Critical),
-            ("rosey_bot_error_count", Rank::Critical),
+            ("rosey_bot_error_count_total", Rank::Errors),
+            ("rosey_bot_error_count", Rank::Errors),
             ("rosey_bot_command_count_total", Rank::Known),
+            ("bot_command_latency_seconds", Rank::Known),
             ("rosey_bot_up", Rank::Known),
             ("rosey_bot_error_counts_total", Rank::Rest),
             ("up", Rank::Rest),
         ] {
-            assert_eq!(Rank::of(Some(name)), rank, "{name}");
+            assert_eq!(Rank::of(name), rank, "{name}");
         }
-        assert_eq!(Rank::of(None), Rank::Rest);
     }
 
     #[test]
-    fn each_error_has_one_turn() {
-        for kind in ["critical", "timeout"] {
-            let labels = vec![("error_type", kind.to_owned())];
-            let turns = Rank::ALL
-                .into_iter()
-                .filter(|rank| rank.is_of_errors() && !rank.passes_over(&labels));
-            assert_eq!(turns.count(), 1, "{kind}");
-        }
+    fn critical_errors_take_no_place_of_the_others() {
+        let labels = |kind| vec![("host", "a"), ("error_type", kind)];
+        assert_eq!(Rank::Errors.with(&labels("critical")), Rank::Critical);
+        assert_eq!(Rank::Errors.with(&labels("timeout")), Rank::Errors);
+        assert_eq!(Rank::Rest.with(&labels("critical")), Rank::Rest);
     }
 }
