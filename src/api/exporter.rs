@@ -33,6 +33,10 @@ pub struct Exporter {
     /// Where the bot keeps its backups.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backups: Option<Backups>,
+
+    /// What the operator does about pods of the bot that have no exporter. Default: Never.
+    #[serde(default)]
+    pub repair: Repair,
 }
 
 impl Default for Exporter {
@@ -43,8 +47,21 @@ impl Default for Exporter {
             resources: None,
             disk: Vec::new(),
             backups: None,
+            repair: Repair::Never,
         }
     }
+}
+
+/// What the operator does about pods that have no exporter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum Repair {
+    /// Nothing: the status says what to run.
+    #[default]
+    Never,
+    /// Evicts them one at a time, as far as disruption budgets allow it, where something makes new pods in their place. Needs
+    /// an operator with --repair-exporters.
+    Restart,
 }
 
 /// A volume of the bot's pod whose usage is reported.
