@@ -34,7 +34,8 @@ pub struct Exporter {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backups: Option<Backups>,
 
-    /// What the operator does about pods of the bot that have no exporter. Default: Never.
+    /// What the operator does about pods of the bot that have no exporter. Restart: it evicts them one at a time, where something
+    /// makes new ones in their place; needs an operator with --repair-exporters. Default: Never.
     #[serde(default)]
     pub repair: Repair,
 }
@@ -59,8 +60,7 @@ pub enum Repair {
     /// Nothing: the status says what to run.
     #[default]
     Never,
-    /// Evicts them one at a time, as far as disruption budgets allow it, where something makes new pods in their place. Needs
-    /// an operator with --repair-exporters.
+    /// Evicts them one at a time, as disruption budgets allow it.
     Restart,
 }
 

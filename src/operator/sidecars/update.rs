@@ -154,7 +154,10 @@ impl Memory {
     fn trial(&mut self, exporter: &Carried<'_>, now: Instant, clock: i64) -> Option<Verdict> {
         let life = &exporter.pod.life;
         let note = life.update.as_ref()?;
-        if note.failed.is_some() || *note.to != *exporter.image || (clock - note.at).abs() > TRIAL {
+        if note.failed.is_some()
+            || *note.to != *exporter.image
+            || clock.saturating_sub(note.at).saturating_abs() > TRIAL
+        {
             return None;
         }
         let begun = || Trial {
