@@ -30,5 +30,9 @@ pub const INJECTED_ANNOTATION: &str = "rosey.dev/injected";
 pub const SKIPPED_ANNOTATION: &str = "rosey.dev/skipped";
 /// Annotation or label by which a pod's owner opts out: `rosey.dev/inject: "false"`.
 pub const INJECT_ANNOTATION: &str = "rosey.dev/inject";
+/// Annotation on a pod whose exporter's image was changed in place: from which to which, and how that ended, as JSON.
+pub const UPDATE_ANNOTATION: &str = "rosey.dev/update";
+/// Annotation on a pod that came without an exporter in place of one that was evicted for its lack.
+pub const UNREPAIRED_ANNOTATION: &str = "rosey.dev/unrepaired";
 /// The longest name of a monitor, a channel or a route: they become label values and prefixes of names.
 pub const MAX_NAME: usize = 40;

@@ -29,6 +29,7 @@ mod selection;
 mod server;
 mod sidecars;
 mod status;
+mod upkeep;
 mod watched;
 mod watches;
 
@@ -57,6 +58,8 @@ use refusals::Refusals;
 use refused_pods::RefusedPods;
 use sidecars::{Injecting, Pods};
 
+pub use upkeep::Settings as Upkeep;
+
 /// The operator's name as a field manager, in Events and in labels.
 const FIELD_MANAGER: &str = "rosey-operator";
 
@@ -79,6 +82,8 @@ pub struct Settings {
     pub platform: Platform,
     /// The webhooks; `None` leaves pods alone.
     pub injector: Option<injector::Settings>,
+    /// What it may do to pods that run.
+    pub upkeep: Upkeep,
 }
 
 /// Why the operator can't run.
@@ -167,6 +172,7 @@ pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken
             platform,
             configured,
             leadership,
+            context.upkeep.registered(),
             metrics.registry(),
         )?;
         let (mut serving, caches) = (injector.serving(), caches.clone());
@@ -222,7 +228,8 @@ fn context(
     let context = Arc::new(Context {
         client: client.clone(),
         leadership,
-        pods: Pods::new(monitors.clone(), queue.clone()),
+        pods: Pods::new(monitors.clone(), queue.clone()).closely(settings.upkeep.any()),
+        upkeep: upkeep::Upkeep::new(settings.upkeep),
         landscape: Landscape::new(settings.platform.clone(), server, monitors.clone(), queue.clone()),
         refusals: Refusals::new(monitors.clone(), queue.clone()),
         refused_pods: RefusedPods::new(monitors.clone(), queue.clone()),

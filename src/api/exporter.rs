@@ -43,6 +43,11 @@ pub struct Exporter {
     /// Where the bot keeps its backups.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backups: Option<Backups>,
+
+    /// What the operator does about pods of the bot that have no exporter. Restart: it evicts them one at a time, where something
+    /// makes new ones in their place; needs an operator with --repair-exporters. Default: Never.
+    #[serde(default)]
+    pub repair: Repair,
 }
 
 impl Default for Exporter {
@@ -55,6 +60,7 @@ impl Default for Exporter {
             pushgateway: None,
             disk: Vec::new(),
             backups: None,
+            repair: Repair::Never,
         }
     }
 }
@@ -97,6 +103,17 @@ pub struct PushAuth {
     pub username: String,
     /// The Secret key that holds the password.
     pub password_secret_ref: SecretKeyRef,
+}
+
+/// What the operator does about pods that have no exporter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum Repair {
+    /// Nothing: the status says what to run.
+    #[default]
+    Never,
+    /// Evicts them one at a time, as disruption budgets allow it.
+    Restart,
 }
 
 /// A volume of the bot's pod whose usage is reported.

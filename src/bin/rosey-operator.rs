@@ -10,7 +10,7 @@ use clap::{Parser, ValueEnum};
 use rosey_monitor::api::forms::{is_label_key, is_label_value};
 use rosey_monitor::cluster::client::{connect, install_tls_provider};
 use rosey_monitor::operator::injector::{self, Endpoint, Lives};
-use rosey_monitor::operator::{Settings, run};
+use rosey_monitor::operator::{Settings, Upkeep, run};
 use rosey_monitor::plan::Platform;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -83,6 +83,16 @@ struct Flags {
     /// Registers no webhook: pods get no exporter, and monitors are judged by the schema alone when they are stored
     #[arg(long, env = "ROSEY_NO_INJECTION")]
     no_injection: bool,
+
+    /// Changes the image of exporters that run, one pod of a monitor after the other, where it is not what a new pod would
+    /// get; needs the rights of ClusterRole rosey-operator-sidecars
+    #[arg(long, env = "ROSEY_UPDATE_EXPORTERS_IN_PLACE")]
+    update_exporters_in_place: bool,
+
+    /// Evicts pods without an exporter, one of a monitor after the other, where spec.exporter.repair says Restart; needs the
+    /// rights of ClusterRole rosey-operator-sidecars
+    #[arg(long, env = "ROSEY_REPAIR_EXPORTERS")]
+    repair_exporters: bool,
 
     /// Labels for every generated object, below those of the monitor, as key=value,…
     #[arg(long, env = "ROSEY_DEFAULT_OBJECT_LABELS", value_delimiter = ',', value_parser = label)]
@@ -194,6 +204,10 @@ fn settings(flags: Flags) -> anyhow::Result<Settings> {
         identity: flags.identity.unwrap_or_else(random_identity),
         platform,
         injector,
+        upkeep: Upkeep {
+            update: flags.update_exporters_in_place,
+            repair: flags.repair_exporters,
+        },
     })
 }
 

@@ -27,6 +27,7 @@ use super::refused_pods::RefusedPods;
 use super::selection::{Home, Selection, selection};
 use super::sidecars::{Hindrance, Injecting, PODS_REFUSED, Pods, Sidecars};
 use super::status::{self, Applied, Observation, Reports, Standing};
+use super::upkeep::Upkeep;
 use crate::api::RoseyMonitor;
 use crate::api::status::MonitorStatus;
 use crate::api::status::condition::INJECTED;
@@ -69,6 +70,8 @@ pub struct Context {
     pub last_good: LastGood,
     /// Where pods get their exporter.
     pub injecting: Injecting,
+    /// What is done to pods that run.
+    pub upkeep: Upkeep,
     /// Their failures.
     pub backoff: Backoff,
     /// Their Events.
@@ -105,6 +108,9 @@ impl Context {
         self.last_good.forget(key);
         self.refusals.forget(key);
         self.metrics.planned(key, None);
+        if let Some(next) = self.upkeep.forget(key) {
+            self.queue.push(&next);
+        }
     }
 }
 
@@ -137,6 +143,7 @@ async fn term(context: Arc<Context>, concurrency: u16, shutdown: CancellationTok
     context.owned.distrust();
     context.reports.clear();
     context.last_good.clear();
+    context.upkeep.clear();
     for monitor in context.monitors.store().state() {
         context.queue.push(&Key::of(&monitor));
     }
@@ -216,17 +223,23 @@ async fn reconcile(monitor: &RoseyMonitor, context: &Context) -> Result<Action, 
         // Nothing new is known, and the rest has to be said all the same.
         Err(_) => still_refused(&context.reports.standing(monitor).status),
     };
-    let hindrance = Hindrance {
+    let mut hindrance = Hindrance {
         refused: told.as_deref(),
         off: context.injecting.off(&key.namespace),
+        ..Hindrance::default()
     };
+    let in_place = matches!(applied, Applied::Done);
+    let upkeep = &context.upkeep;
+    let done = upkeep.keep(monitor, &platform, hindrance, in_place, context).await;
+    hindrance.remedies = done.remedies();
     let sidecars = context.pods.of(monitor, &platform, hindrance);
     report(monitor, &plan, last.as_ref(), &applied, sidecars, context).await?;
     if let Applied::Failed(error) = applied {
         return Err(error.into());
     }
     kept?;
-    Ok(refused?.map_or_else(Action::await_change, |told| Action::requeue(told.holds)))
+    let again = refused?.map(|told| told.holds).into_iter().chain(done.again).min();
+    Ok(again.map_or_else(Action::await_change, Action::requeue))
 }
 
 /// The plan by which the objects of an invalid monitor are kept as they were: that of its last valid spec, if this replica has

@@ -62,7 +62,11 @@ fn cut(message: &str) -> &str {
 fn news<'a>(before: &MonitorStatus, now: &'a MonitorStatus) -> Vec<(&'static str, &'a str, &'a str)> {
     let told = [
         (READY, "Reconcile", &["Invalid", "NameTaken"][..]),
-        (INJECTED, "Inject", &["Skipped", "PodsRefused"][..]),
+        (
+            INJECTED,
+            "Inject",
+            &["Skipped", "PodsRefused", "UpdateFailed", "RepairStopped"][..],
+        ),
     ];
     let said = |status: &MonitorStatus, kind: &str, reason: &str, message: &str| {
         status

@@ -142,13 +142,14 @@ pub struct Injector {
     service: Arc<server::Service>,
     namespaces: watch::Receiver<BTreeSet<String>>,
     leadership: Leadership,
+    registered: watch::Sender<BTreeSet<String>>,
     loaded: watch::Sender<Option<Arc<Certificates>>>,
     serving: watch::Sender<bool>,
 }
 
 impl Injector {
     /// Sets the webhooks up. `monitors` are those of all namespaces; pods are asked for in `registered_namespaces`, where the
-    /// exporters find their configuration, while this replica leads.
+    /// exporters find their configuration, while this replica leads; `registered` is told where they are.
     ///
     /// # Errors
     /// An unusable URL, or metrics that are registered already.
@@ -159,6 +160,7 @@ impl Injector {
         platform: watch::Receiver<Arc<Platform>>,
         registered_namespaces: watch::Receiver<BTreeSet<String>>,
         leadership: Leadership,
+        registered: watch::Sender<BTreeSet<String>>,
         registry: &Registry,
     ) -> Result<Self, Error> {
         let names = settings.endpoint.names()?;
@@ -180,6 +182,7 @@ impl Injector {
             service,
             namespaces: registered_namespaces,
             leadership,
+            registered,
             loaded: watch::Sender::new(None),
             serving: watch::Sender::new(false),
         })
@@ -222,6 +225,7 @@ impl Injector {
             namespaces: self.namespaces,
             monitors: self.service.facts.monitors.store(),
             loaded: self.loaded.subscribe(),
+            registered: self.registered,
             published: published.clone(),
         };
         let keeper = Keeper {

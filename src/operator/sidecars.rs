@@ -16,22 +16,40 @@ use crate::api::status::SidecarCounts;
 use crate::plan::Platform;
 use crate::plan::injection::{image, mounted, selects};
 
+pub mod repair;
+pub mod update;
+
 mod condition;
 mod record;
 
-pub use condition::{Hindrance, Injected, Injecting, PODS_REFUSED, injected};
+pub use condition::{Hindrance, Injected, Injecting, PODS_REFUSED, Remedies, Repair, Update};
 pub use record::{Pod, PodSpec, PodStatus};
 
-use record::{Exporter, Record, Records, keep, pack, record, unpacked};
+use condition::injected;
+use record::{Exporter, Life, Record, Records, keep, pack, record, unpacked};
 
 /// A pod that a monitor selects, as the condition needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selected {
-    /// Name of the pod.
-    pub pod: String,
+    pod: String,
     owner: Arc<str>,
     exporter: Exporter,
     unread: Unread,
+    life: Life,
+}
+
+impl Selected {
+    /// Name of the pod.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.pod
+    }
+
+    /// The uid of the pod; empty where pods are not looked at closely.
+    #[must_use]
+    pub fn uid(&self) -> &str {
+        &self.life.uid
+    }
 }
 
 /// Volumes that the monitor's exporter should read, and that of a pod can't.
@@ -61,6 +79,7 @@ pub struct Pods {
     listed: Mutex<All>,
     monitors: Monitors,
     queue: Queue,
+    closely: bool,
 }
 
 impl Pods {
@@ -72,7 +91,14 @@ impl Pods {
             listed: Mutex::default(),
             monitors,
             queue,
+            closely: false,
         }
+    }
+
+    /// Whether pods are looked at as closely as an operator has to that changes them; each costs some more memory.
+    #[must_use]
+    pub fn closely(self, closely: bool) -> Self {
+        Self { closely, ..self }
     }
 
     /// Takes in what the watch says.
@@ -80,7 +106,7 @@ impl Pods {
         match event {
             Event::Init => lock(&self.listed).clear(),
             Event::InitApply(pod) => {
-                if let (Some((namespace, name)), Some(record)) = (place(&pod), record(&pod)) {
+                if let (Some((namespace, name)), Some(record)) = (place(&pod), record(&pod, self.closely)) {
                     keep(lock(&self.listed).entry(namespace.into()).or_default(), name, record);
                 }
             }
@@ -89,7 +115,7 @@ impl Pods {
                 let before = std::mem::replace(&mut *lock(&self.records), listed);
                 self.compare(&before);
             }
-            Event::Apply(pod) => self.replace(&pod, record(&pod)),
+            Event::Apply(pod) => self.replace(&pod, record(&pod, self.closely)),
             Event::Delete(pod) => self.replace(&pod, None),
         }
     }
@@ -182,9 +208,9 @@ impl Pods {
         record.exporter.clone()
     }
 
-    /// What the pods say about a monitor.
+    /// The pods that a monitor selects, in the order of their names.
     #[must_use]
-    pub fn of(&self, monitor: &RoseyMonitor, platform: &Platform, hindrance: Hindrance<'_>) -> Sidecars {
+    pub fn selected(&self, monitor: &RoseyMonitor) -> Vec<Selected> {
         let key = Key::of(monitor);
         let namespace = monitor.metadata.namespace.as_deref().unwrap_or_default();
         let wanted = Wanted::of(monitor);
@@ -195,20 +221,24 @@ impl Pods {
             .into_iter()
             .flatten()
             .filter(|(_, record)| wanted.selects(&record.labels));
-        let pods: Vec<_> = pods
-            .map(|(name, record)| Selected {
-                pod: name.to_string(),
-                owner: record.owner.clone(),
-                exporter: self.exporter_of(&key, record),
-                unread: unread(&record.exporter, &volumes),
-            })
-            .collect();
-        drop(records);
+        pods.map(|(name, record)| Selected {
+            pod: name.to_string(),
+            owner: record.owner.clone(),
+            exporter: self.exporter_of(&key, record),
+            unread: unread(&record.exporter, &volumes),
+            life: record.life.as_deref().cloned().unwrap_or_default(),
+        })
+        .collect()
+    }
+
+    /// What the pods say about a monitor.
+    #[must_use]
+    pub fn of(&self, monitor: &RoseyMonitor, platform: &Platform, hindrance: Hindrance<'_>) -> Sidecars {
         judge(
             monitor.metadata.name.as_deref().unwrap_or_default(),
-            namespace,
+            monitor.metadata.namespace.as_deref().unwrap_or_default(),
             image(monitor, platform),
-            &pods,
+            &self.selected(monitor),
             hindrance,
         )
     }
@@ -234,7 +264,7 @@ fn judge(monitor: &str, namespace: &str, image: &str, pods: &[Selected], hindran
         summary: format!("{carrying}/{}", pods.len()),
     };
     Sidecars {
-        injected: injected(monitor, namespace, pods, hindrance),
+        injected: injected(monitor, namespace, image, pods, hindrance),
         counts,
     }
 }

@@ -3,6 +3,8 @@
 //! The pod stays raw JSON, so that fields which no library knows yet survive, and the patch only adds. A pod is never refused;
 //! whatever stands in the way makes it stay as it is, with the reason in an annotation.
 
+pub mod update;
+
 mod container;
 mod pod;
 

@@ -7,6 +7,7 @@ mod laws;
 mod problems;
 mod rules;
 mod snapshots;
+mod update;
 
 use rosey_monitor::api::RoseyMonitor;
 use rosey_monitor::plan::{Kind, Plan, Platform, plan};

@@ -43,6 +43,7 @@ impl World {
             identity: "me".into(),
             platform: Platform::default(),
             injector: None,
+            upkeep: crate::operator::Upkeep::default(),
         };
         let metrics = Arc::new(Metrics::new().unwrap());
         let client = Client::new(service, "default");

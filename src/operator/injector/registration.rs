@@ -68,6 +68,8 @@ pub(super) struct Registrar {
     pub namespaces: watch::Receiver<BTreeSet<String>>,
     pub monitors: Store<RoseyMonitor>,
     pub loaded: watch::Receiver<Option<Arc<Certificates>>>,
+    /// Told in which namespaces pods are asked for.
+    pub registered: watch::Sender<BTreeSet<String>>,
     pub published: watch::Sender<Option<Published>>,
 }
 
@@ -101,6 +103,7 @@ impl Registrar {
                     }
                     Err(error) => {
                         warn!(%error, "the webhooks could not be registered");
+                        self.registered.send_replace(BTreeSet::new());
                         pause = retry;
                         retry = (retry * 2).min(LONGEST_RETRY);
                     }
@@ -123,15 +126,18 @@ impl Registrar {
     /// Answers whether exactly `configured` is registered.
     async fn register(&self, configured: &BTreeSet<String>, bundle: &str) -> Result<bool, RegistrationError> {
         let owner = self.owner.reference().await?;
-        let mut settled = true;
+        let (mut settled, mut asked) = (true, BTreeSet::new());
         let pods = |live: Option<&DynamicObject>| {
             let namespaces = namespaces(configured, live, &inhabited(&self.monitors));
             settled = namespaces == *configured;
-            let namespaces = namespaces.difference(&self.excluded).cloned().collect();
-            serde_json::to_value(mutating(&self.endpoint, namespaces, bundle))
+            let namespaces: BTreeSet<_> = namespaces.difference(&self.excluded).cloned().collect();
+            let webhooks = mutating(&self.endpoint, namespaces.iter().cloned().collect(), bundle);
+            asked = namespaces;
+            serde_json::to_value(webhooks)
         };
         self.converge::<MutatingWebhookConfiguration>(INJECTOR, pods, owner.as_ref())
             .await?;
+        self.registered.send_replace(asked);
         let monitors = |_: Option<&DynamicObject>| serde_json::to_value([validating(&self.endpoint, bundle)]);
         self.converge::<ValidatingWebhookConfiguration>(VALIDATOR, monitors, owner.as_ref())
             .await?;

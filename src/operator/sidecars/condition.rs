@@ -1,6 +1,7 @@
 //! The condition Injected: what the pods of a monitor say, in one sentence with the mend in it.
 
 use std::collections::BTreeSet;
+use std::fmt::Write;
 
 use super::Selected;
 use super::record::{Exporter, State};
@@ -53,12 +54,51 @@ pub struct Hindrance<'a> {
     pub refused: Option<&'a str>,
     /// Why no pod of the namespace gets one.
     pub off: Option<&'a str>,
+    /// What the operator does about pods itself.
+    pub remedies: Remedies<'a>,
+}
+
+/// What the operator does about pods itself, and what became of that.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Remedies<'a> {
+    /// About those whose exporter has an old image.
+    pub update: Update<'a>,
+    /// About those that have none.
+    pub repair: Repair<'a>,
+}
+
+/// What the operator does about exporters with an old image.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Update<'a> {
+    /// Nothing: it runs without `--update-exporters-in-place`.
+    #[default]
+    Off,
+    /// It changes the image in one pod after the other.
+    On,
+    /// It can't change a pod, for this reason.
+    Left(&'a str),
+    /// It has changed a pod back and stopped, for this reason.
+    Failed(&'a str),
+}
+
+/// What the operator does about pods without an exporter.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Repair<'a> {
+    /// Nothing: the monitor does not ask for it.
+    #[default]
+    NotAsked,
+    /// Nothing: it runs without `--repair-exporters`.
+    NotAllowed,
+    /// It replaces one pod after the other, and waits for this.
+    On(Option<&'a str>),
+    /// It has stopped, for this reason.
+    Stopped(&'a str),
 }
 
 /// Judges the pods that a monitor selects. What keeps an exporter from running comes first, then pods that are refused because
 /// of it, then pods without one.
 #[must_use]
-pub fn injected(monitor: &str, namespace: &str, pods: &[Selected], hindrance: Hindrance<'_>) -> Injected {
+pub fn injected(monitor: &str, namespace: &str, image: &str, pods: &[Selected], hindrance: Hindrance<'_>) -> Injected {
     let total = pods.len();
     if total == 0 && hindrance.refused.is_none() {
         return unknown("NoPods", "no pod matches spec.selector".into());
@@ -109,11 +149,21 @@ pub fn injected(monitor: &str, namespace: &str, pods: &[Selected], hindrance: Hi
     if let Some(refused) = hindrance.refused {
         return bad(PODS_REFUSED, refused.to_owned());
     }
-    if let Some((reason, message)) = lacking(monitor, namespace, pods, hindrance.off) {
+    if let Some((reason, message)) = lacking(monitor, namespace, pods, hindrance) {
         return bad(reason, message);
     }
     if let Some((reason, message)) = unread(monitor, namespace, pods, hindrance.off) {
         return bad(reason, message);
+    }
+    let old: Vec<_> = ours.clone().filter(|(_, has, _)| ***has != *image).collect();
+    let owners = || mend(&old.iter().map(|(pod, ..)| &*pod.owner).collect(), namespace);
+    if let (false, Update::Failed(why)) = (old.is_empty(), hindrance.remedies.update) {
+        let message = format!(
+            "{} of {total} pods have an exporter of another image than a new pod would get: {why}; once that is mended, run: {}",
+            old.len(),
+            owners()
+        );
+        return bad("UpdateFailed", message);
     }
     let n = ours.filter(|(.., state)| **state == State::Starting).count();
     if n > 0 {
@@ -122,11 +172,29 @@ pub fn injected(monitor: &str, namespace: &str, pods: &[Selected], hindrance: Hi
             format!("the exporter does not run yet in {n} of {total} pods"),
         );
     }
-    Injected {
+    let mut good = Injected {
         status: "True",
         reason: "Injected",
         message: format!("every matching pod carries the exporter ({total})"),
+    };
+    // Where nothing is injected, a new pod would have no exporter at all.
+    if !old.is_empty() && hindrance.off.is_none() {
+        good.reason = "Outdated";
+        let mend = match hindrance.remedies.update {
+            Update::On => "; the operator changes one pod after the other".to_owned(),
+            Update::Left(why) | Update::Failed(why) => format!(": {why}; run: {}", owners()),
+            Update::Off => format!(
+                "; run: {}, or start the operator with --update-exporters-in-place",
+                owners()
+            ),
+        };
+        let _ = write!(
+            good.message,
+            ", {} of them with another image than a new pod would get{mend}",
+            old.len()
+        );
     }
+    good
 }
 
 fn unknown(reason: &'static str, message: String) -> Injected {
@@ -138,7 +206,12 @@ fn unknown(reason: &'static str, message: String) -> Injected {
 }
 
 /// What is to be said of the pods that carry no exporter of this monitor.
-fn lacking(monitor: &str, namespace: &str, pods: &[Selected], off: Option<&str>) -> Option<(&'static str, String)> {
+fn lacking(
+    monitor: &str,
+    namespace: &str,
+    pods: &[Selected],
+    hindrance: Hindrance<'_>,
+) -> Option<(&'static str, String)> {
     let total = pods.len();
     let (mut skipped, mut missing, mut others) = (Vec::new(), Vec::new(), Vec::new());
     for pod in pods {
@@ -150,7 +223,7 @@ fn lacking(monitor: &str, namespace: &str, pods: &[Selected], off: Option<&str>)
         }
     }
     let lacking = skipped.len() + missing.len() + others.len();
-    if let Some(why) = off.filter(|_| lacking > 0) {
+    if let Some(why) = hindrance.off.filter(|_| lacking > 0) {
         let message = format!("{lacking} of {total} pods have no exporter: {why}");
         return Some(("InjectionOff", message));
     }
@@ -164,12 +237,31 @@ fn lacking(monitor: &str, namespace: &str, pods: &[Selected], off: Option<&str>)
     }
     if !missing.is_empty() {
         let owners = missing.iter().map(|pod| &*pod.owner).collect();
-        let message = format!(
-            "{} of {total} pods started before the monitor; run: {}",
-            missing.len(),
-            mend(&owners, namespace)
-        );
-        return Some(("PodsMissing", message));
+        let run = || format!("run: {}", mend(&owners, namespace));
+        let replaceable = missing.iter().any(|pod| pod.life.replaceable);
+        let n = missing.len();
+        let mend = match hindrance.remedies.repair {
+            Repair::Stopped(why) => {
+                let message = format!(
+                    "{n} of {total} pods have no exporter: {why}; once that is mended, {}",
+                    run()
+                );
+                return Some(("RepairStopped", message));
+            }
+            Repair::NotAllowed => format!(
+                "spec.exporter.repair is Restart, but the operator runs without --repair-exporters; {}",
+                run()
+            ),
+            Repair::On(waits) if replaceable => {
+                let waits = waits.map(|waits| format!(", and {waits}")).unwrap_or_default();
+                format!("the operator replaces one after the other{waits}")
+            }
+            Repair::On(_) | Repair::NotAsked => run(),
+        };
+        return Some((
+            "PodsMissing",
+            format!("{n} of {total} pods started before the monitor; {mend}"),
+        ));
     }
     let (pod, why) = skipped.first()?;
     let owners = skipped.iter().map(|(pod, _)| &*pod.owner).collect();
@@ -251,3 +343,6 @@ fn mend(owners: &BTreeSet<&str>, namespace: &str) -> String {
         named[..named.len().min(NAMED)].join(" ")
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::core::Object;
 use serde::Deserialize;
 
-use crate::api::{INJECTED_ANNOTATION, SKIPPED_ANNOTATION};
+use crate::api::{INJECTED_ANNOTATION, SKIPPED_ANNOTATION, UNREPAIRED_ANNOTATION, UPDATE_ANNOTATION};
+use crate::plan::injection::update::Note;
 use crate::sidecar::{CONFIG_VOLUME, CONTAINER};
 
 /// A pod as far as it concerns us.
@@ -19,6 +21,7 @@ pub type Pod = Object<PodSpec, PodStatus>;
 pub struct PodSpec {
     containers: Vec<Container>,
     init_containers: Vec<Container>,
+    restart_policy: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -41,14 +44,25 @@ struct Mount {
 #[serde(rename_all = "camelCase", default)]
 pub struct PodStatus {
     phase: String,
+    conditions: Vec<PodCondition>,
     container_statuses: Vec<ContainerStatus>,
     init_container_statuses: Vec<ContainerStatus>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
+struct PodCondition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
 struct ContainerStatus {
     name: String,
+    #[serde(rename = "containerID")]
+    container_id: String,
     state: ContainerState,
 }
 
@@ -76,6 +90,23 @@ pub struct Record {
     pub owner: Arc<str>,
     /// When it was created, in seconds since 1970.
     pub created: i64,
+    /// Kept only by an operator that changes pods.
+    pub life: Option<Box<Life>>,
+}
+
+/// What has to be known of a pod whose exporter is changed in place, or that is replaced for its lack of one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Life {
+    pub uid: Box<str>,
+    /// ID of the exporter's container, the old one for about a second after its image was changed.
+    pub container: Box<str>,
+    /// Whether that container has ended, and no more is said.
+    pub ended: bool,
+    pub ready: bool,
+    /// Whether a new pod comes in its place and nothing that it does is lost: never a Job's, or another one's that ends.
+    pub replaceable: bool,
+    pub update: Option<Note>,
+    pub unrepaired: bool,
 }
 
 /// The exporter of a pod.
@@ -180,8 +211,8 @@ pub fn unpacked(labels: &str) -> BTreeMap<String, String> {
     pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
-/// What is kept of a pod; nothing of one that has ended or is being deleted.
-pub fn record(pod: &Pod) -> Option<Record> {
+/// What is kept of a pod, `closely` with its life; nothing of one that has ended or is being deleted.
+pub fn record(pod: &Pod, closely: bool) -> Option<Record> {
     let status = pod.status.as_ref();
     let ended = status.is_some_and(|status| matches!(status.phase.as_str(), "Succeeded" | "Failed"));
     if ended || pod.metadata.deletion_timestamp.is_some() {
@@ -197,7 +228,24 @@ pub fn record(pod: &Pod) -> Option<Record> {
             .creation_timestamp
             .as_ref()
             .map_or(0, |time| time.0.as_second()),
+        life: closely.then(|| Box::new(life(pod))),
     })
+}
+
+fn life(pod: &Pod) -> Life {
+    let annotation = |key| pod.metadata.annotations.as_ref()?.get(key).map(String::as_str);
+    let status = container_status(pod);
+    let mut conditions = pod.status.iter().flat_map(|status| &status.conditions);
+    Life {
+        uid: pod.metadata.uid.as_deref().unwrap_or_default().into(),
+        container: status.map_or("", |status| &status.container_id).into(),
+        ended: status.is_some_and(|status| status.state.terminated.is_some()),
+        ready: conditions.any(|condition| condition.kind == "Ready" && condition.status == "True"),
+        replaceable: controller(pod).is_some_and(|controller| controller.kind != "Job")
+            && matches!(pod.spec.restart_policy.as_str(), "" | "Always"),
+        update: annotation(UPDATE_ANNOTATION).and_then(Note::read),
+        unrepaired: annotation(UNREPAIRED_ANNOTATION).is_some(),
+    }
 }
 
 fn exporter(pod: &Pod) -> Exporter {
@@ -227,12 +275,16 @@ fn volumes(container: &Container) -> String {
     names.join(",")
 }
 
-fn state(pod: &Pod) -> State {
-    let statuses = pod
+fn container_status(pod: &Pod) -> Option<&ContainerStatus> {
+    let mut statuses = pod
         .status
         .iter()
         .flat_map(|status| status.container_statuses.iter().chain(&status.init_container_statuses));
-    let Some(ContainerStatus { state, .. }) = statuses.into_iter().find(|status| status.name == CONTAINER) else {
+    statuses.find(|status| status.name == CONTAINER)
+}
+
+fn state(pod: &Pod) -> State {
+    let Some(ContainerStatus { state, .. }) = container_status(pod) else {
         return State::Starting;
     };
     match (&state.running, &state.waiting, &state.terminated) {
@@ -252,19 +304,19 @@ fn state(pod: &Pod) -> State {
     }
 }
 
+fn controller(pod: &Pod) -> Option<&OwnerReference> {
+    let mut owners = pod.metadata.owner_references.iter().flatten();
+    owners.find(|owner| owner.controller == Some(true))
+}
+
 /// What makes new pods in place of this one: `deployment/x`, `statefulset/x`, `daemonset/x`, else `pod/x`.
 fn owner(pod: &Pod) -> String {
     let metadata = &pod.metadata;
-    let controller = metadata
-        .owner_references
-        .iter()
-        .flatten()
-        .find(|owner| owner.controller == Some(true));
     let hash = metadata
         .labels
         .as_ref()
         .and_then(|labels| labels.get("pod-template-hash"));
-    match controller {
+    match controller(pod) {
         Some(owner) if owner.kind == "ReplicaSet" => {
             match hash.and_then(|hash| owner.name.strip_suffix(hash.as_str())?.strip_suffix('-')) {
                 Some(deployment) => format!("deployment/{deployment}"),
@@ -273,5 +325,67 @@ fn owner(pod: &Pod) -> String {
         }
         Some(owner) => format!("{}/{}", owner.kind.to_lowercase(), owner.name),
         None => format!("pod/{}", metadata.name.as_deref().unwrap_or_default()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(with: &Value) -> Pod {
+        let mut pod = json!({
+            "metadata": {
+                "namespace": "bots", "name": "rosey", "uid": "u",
+                "ownerReferences": [{"apiVersion": "v1", "kind": "ReplicaSet", "name": "rosey", "uid": "r", "controller": true}],
+            },
+            "spec": {"containers": [{"name": CONTAINER, "image": "1"}]},
+            "status": {
+                "conditions": [{"type": "Initialized", "status": "True"}, {"type": "Ready", "status": "False"}],
+                "containerStatuses": [{"name": "bot", "containerID": "0"}, {"name": CONTAINER, "containerID": "1", "state": {"terminated": {}}}],
+            },
+        });
+        json_patch::merge(&mut pod, with);
+        serde_json::from_value(pod).unwrap()
+    }
+
+    fn life(with: &Value) -> Life {
+        *record(&pod(with), true).unwrap().life.unwrap()
+    }
+
+    #[test]
+    fn the_life_of_a_pod_is_kept_only_where_pods_are_changed() {
+        assert_eq!(record(&pod(&json!({})), false).unwrap().life, None);
+        let expected = Life {
+            uid: "u".into(),
+            container: "1".into(),
+            ended: true,
+            ready: false,
+            replaceable: true,
+            update: None,
+            unrepaired: false,
+        };
+        assert_eq!(life(&json!({})), expected);
+        let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+        assert!(life(&ready).ready);
+        let marked = json!({"metadata": {"annotations": {UNREPAIRED_ANNOTATION: "why", UPDATE_ANNOTATION: "{}"}}});
+        let marked = life(&marked);
+        assert!(marked.unrepaired && marked.update.is_none(), "{marked:?}");
+    }
+
+    #[test]
+    fn only_a_pod_in_whose_place_another_one_comes_and_goes_on_is_replaceable() {
+        let owned_by = |kind: &str| json!({"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": kind, "name": "o", "uid": "o", "controller": true}]}});
+        for (with, replaceable) in [
+            (owned_by("StatefulSet"), true),
+            (owned_by("Job"), false),
+            (json!({"metadata": {"ownerReferences": []}}), false),
+            (json!({"spec": {"restartPolicy": "Always"}}), true),
+            (json!({"spec": {"restartPolicy": "Never"}}), false),
+            (json!({"spec": {"restartPolicy": "OnFailure"}}), false),
+        ] {
+            assert_eq!(life(&with).replaceable, replaceable, "{with}");
+        }
     }
 }

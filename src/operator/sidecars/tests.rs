@@ -212,6 +212,7 @@ fn where_nothing_is_injected_nobody_is_told_to_restart() {
         let off = Hindrance {
             refused: None,
             off: injecting.off("bots"),
+            ..Hindrance::default()
         };
         let said = all.of(&monitor, &Platform::default(), off).injected;
         assert_eq!((said.status, said.reason), ("False", "InjectionOff"));
@@ -222,6 +223,7 @@ fn where_nothing_is_injected_nobody_is_told_to_restart() {
     let off = Hindrance {
         refused: None,
         off: Some("off"),
+        ..Hindrance::default()
     };
     assert_eq!(all.of(&monitor, &Platform::default(), off).injected.status, "True");
 }
@@ -263,7 +265,7 @@ fn pods_that_are_refused_stand_before_those_that_are_missing_and_before_none_at_
         let (all, _, monitor) = world(pods);
         let full = Hindrance {
             refused: Some("full"),
-            off: None,
+            ..Hindrance::default()
         };
         let said = all.of(&monitor, &Platform::default(), full).injected;
         assert_eq!(

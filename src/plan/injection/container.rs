@@ -206,6 +206,28 @@ fn resources(pod: &Pod<'_>, monitor: &RoseyMonitor) -> Value {
     json!({ "limits": limits, "requests": requests })
 }
 
+/// The fields that [`exporter`] writes.
+const WRITTEN: [&str; 10] = [
+    "name",
+    "image",
+    "imagePullPolicy",
+    "args",
+    "env",
+    "ports",
+    "resources",
+    "securityContext",
+    "volumeMounts",
+    "restartPolicy",
+];
+
+/// A container of a stored pod without what the API server has added, so that its hash is that of what was written.
+pub fn written(container: &Value) -> Value {
+    let fields = WRITTEN
+        .iter()
+        .filter_map(|field| Some(((*field).to_owned(), container.get(*field)?.clone())));
+    Value::Object(fields.collect())
+}
+
 /// Short hash of a container, so that a pod says which exporter it got.
 pub fn hash(container: &Value) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, container.to_string().as_bytes());

@@ -114,6 +114,7 @@ async fn a_replica_that_leads_no_longer_registers_nothing() {
         namespaces: watch::channel(BTreeSet::new()).1,
         monitors: kube::runtime::reflector::store().0,
         loaded: watch::channel(None).1,
+        registered: watch::Sender::default(),
         published: watch::Sender::new(None),
     };
     let result = registrar.register(&["bots".to_owned()].into(), "PEM").await;

@@ -1,0 +1,254 @@
+//! In which order exporters get another image, and when one gets its old one back. Pure: the clock comes in.
+//!
+//! kubelet kills the old container before it pulls the new image, so an image that can't be pulled leaves the pod not ready until
+//! it is changed back. Hence one pod at a time, and the next one only when the new container runs. What is on trial, and what
+//! failed, stands on the pods themselves: another leader reads it there, and only begins to count the seconds anew.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Selected;
+use super::record::{Exporter, State};
+
+/// How long a new container may take to start; its image is a few megabytes.
+const STARTING: Duration = Duration::from_secs(60);
+/// How long it has to run before the next pod's turn: one that crashes at once is started again at once, and waits only then.
+const SETTLING: Duration = Duration::from_secs(5);
+/// An exporter that fails so many seconds after its change fails for another reason.
+const TRIAL: i64 = 600;
+/// How long the watch may take to show what was written.
+const SHOWN: Duration = Duration::from_secs(30);
+
+/// What is to be done next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step<'a> {
+    /// Nothing, until something changes.
+    Rest,
+    /// A change is on trial: to be looked at again when a pod changes, and after this time.
+    Wait(Duration),
+    /// This pod's exporter gets the wanted image.
+    Update(&'a Selected),
+    /// This pod's exporter gets its old image back.
+    Back {
+        /// The pod.
+        pod: &'a Selected,
+        /// Why.
+        why: String,
+    },
+}
+
+/// What a leader remembers of a monitor's pods, by their uid.
+#[derive(Debug, Default)]
+pub struct Memory {
+    trials: HashMap<Box<str>, Trial>,
+    left: HashMap<Box<str>, Left>,
+    written: Option<Written>,
+}
+
+#[derive(Debug)]
+struct Trial {
+    image: Box<str>,
+    begun: Instant,
+    /// Which container runs, and since when that is known.
+    runs: Option<(Box<str>, Instant)>,
+    over: bool,
+}
+
+#[derive(Debug)]
+struct Left {
+    from: Arc<str>,
+    to: Box<str>,
+    why: String,
+}
+
+#[derive(Debug)]
+struct Written {
+    uid: Box<str>,
+    image: Box<str>,
+    at: Instant,
+}
+
+impl Memory {
+    /// This image was written to a pod; the watch will show it.
+    pub fn wrote(&mut self, pod: &Selected, image: &str, at: Instant) {
+        self.written = Some(Written {
+            uid: pod.uid().into(),
+            image: image.into(),
+            at,
+        });
+    }
+
+    /// The exporter of a pod can't be changed to this image, and it is no use to try again.
+    pub fn leave(&mut self, pod: &Selected, to: &str, why: String) {
+        if let Exporter::Injected { image, .. } = &pod.exporter {
+            let (from, to) = (Arc::clone(image), to.into());
+            self.left.insert(pod.uid().into(), Left { from, to, why });
+        }
+    }
+
+    /// A pod can't be changed back, and it is no use to try again.
+    pub fn give_up(&mut self, pod: &Selected) {
+        if let Some(trial) = self.trials.get_mut(pod.uid()) {
+            trial.over = true;
+        }
+    }
+
+    fn leaves(&self, exporter: &Carried<'_>, wanted: &str) -> Option<&Left> {
+        let left = self.left.get(&exporter.pod.life.uid)?;
+        (*left.from == *exporter.image && *left.to == *wanted).then_some(left)
+    }
+
+    /// What is to be done next so that all exporters of `monitor` have the `wanted` image. `clock` is in seconds since 1970.
+    pub fn next<'a>(
+        &mut self,
+        monitor: &'a str,
+        pods: &'a [Selected],
+        wanted: &str,
+        now: Instant,
+        clock: i64,
+    ) -> Step<'a> {
+        let lives = |uid: &str| pods.iter().any(|pod| *pod.life.uid == *uid);
+        self.trials.retain(|uid, _| lives(uid));
+        self.left.retain(|uid, _| lives(uid));
+        if let Some(wait) = self.shown(monitor, pods, now) {
+            return Step::Wait(wait);
+        }
+        let mut waits = None;
+        for exporter in carried(monitor, pods) {
+            match self.trial(&exporter, now, clock) {
+                Some(Verdict::Failed(why)) => {
+                    return Step::Back { pod: exporter.pod, why };
+                }
+                Some(Verdict::Open(wait)) => waits = Some(waits.map_or(wait, |least: Duration| least.min(wait))),
+                None => {}
+            }
+        }
+        if let Some(wait) = waits {
+            return Step::Wait(wait);
+        }
+        let mut exporters = carried(monitor, pods);
+        // A new pod with the image says as much about it as one that was changed.
+        if exporters.any(|exporter| exporter.image == wanted && *exporter.state != State::Running)
+            || failed(monitor, pods, wanted).is_some()
+        {
+            return Step::Rest;
+        }
+        let next = carried(monitor, pods).find(|e| e.image != wanted && self.leaves(e, wanted).is_none());
+        next.map_or(Step::Rest, |exporter| Step::Update(exporter.pod))
+    }
+
+    /// How long to wait for the watch to show what was written; nothing if it has.
+    fn shown(&mut self, monitor: &str, pods: &[Selected], now: Instant) -> Option<Duration> {
+        let written = self.written.as_ref()?;
+        let left = SHOWN.saturating_sub(now.saturating_duration_since(written.at));
+        let seen = carried(monitor, pods).find(|exporter| exporter.pod.life.uid == written.uid);
+        if left.is_zero() || seen.is_none_or(|exporter| *exporter.image == *written.image) {
+            self.written = None;
+            return None;
+        }
+        Some(left)
+    }
+
+    /// How a change of this exporter does; nothing if there is none, or it is done.
+    fn trial(&mut self, exporter: &Carried<'_>, now: Instant, clock: i64) -> Option<Verdict> {
+        let life = &exporter.pod.life;
+        let note = life.update.as_ref()?;
+        if note.failed.is_some()
+            || *note.to != *exporter.image
+            || clock.saturating_sub(note.at).saturating_abs() > TRIAL
+        {
+            return None;
+        }
+        let begun = || Trial {
+            image: exporter.image.into(),
+            begun: now,
+            runs: None,
+            over: false,
+        };
+        let trial = self.trials.entry(life.uid.clone()).or_insert_with(begun);
+        if *trial.image != *exporter.image {
+            *trial = begun();
+        }
+        if trial.over {
+            return None;
+        }
+        let replaced = !life.container.is_empty() && life.container != note.container;
+        if replaced && *exporter.state == State::Running {
+            let since = match &trial.runs {
+                Some((container, since)) if *container == life.container => *since,
+                _ => now,
+            };
+            trial.runs = Some((life.container.clone(), since));
+            let left = SETTLING.saturating_sub(now.saturating_duration_since(since));
+            if left.is_zero() {
+                trial.over = true;
+                return None;
+            }
+            return Some(Verdict::Open(left));
+        }
+        trial.runs = None;
+        let left = STARTING.saturating_sub(now.saturating_duration_since(trial.begun));
+        match exporter.state {
+            // An exporter that did not run before says nothing by not running for a moment longer; and one that has ended is
+            // the old one, or is about to be started again.
+            State::NoImage(why) | State::Failing(why) if (note.ran || replaced) && !life.ended => {
+                Some(Verdict::Failed(why.to_string()))
+            }
+            _ if left.is_zero() => Some(Verdict::Failed(format!("not running after {} s", STARTING.as_secs()))),
+            _ => Some(Verdict::Open(left)),
+        }
+    }
+
+    /// Why pods stay as they are: the first that can't be changed.
+    #[must_use]
+    pub fn left(&self, monitor: &str, pods: &[Selected], wanted: &str) -> Option<String> {
+        carried(monitor, pods).find_map(|exporter| {
+            let left = self.leaves(&exporter, wanted)?;
+            Some(format!(
+                "pod {} can't be changed in place ({})",
+                exporter.pod.pod, left.why
+            ))
+        })
+    }
+}
+
+/// Why the wanted image is given to no further pod: one of them did not run with it.
+#[must_use]
+pub fn failed(monitor: &str, pods: &[Selected], wanted: &str) -> Option<String> {
+    carried(monitor, pods).find_map(|exporter| {
+        let note = exporter.pod.life.update.as_ref()?;
+        let why = note.failed.as_ref().filter(|_| *note.to == *wanted)?;
+        Some(format!(
+            "image {wanted} did not run in pod {} ({why}), which has got its old one back",
+            exporter.pod.pod
+        ))
+    })
+}
+
+enum Verdict {
+    Open(Duration),
+    Failed(String),
+}
+
+/// A pod with the monitor's exporter.
+struct Carried<'a> {
+    pod: &'a Selected,
+    image: &'a str,
+    state: &'a State,
+}
+
+fn carried<'a>(monitor: &'a str, pods: &'a [Selected]) -> impl Iterator<Item = Carried<'a>> {
+    pods.iter().filter_map(move |pod| match &pod.exporter {
+        Exporter::Injected {
+            monitor: by,
+            image,
+            state,
+            ..
+        } if **by == *monitor => Some(Carried { pod, image, state }),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests;
