@@ -3,7 +3,6 @@
 //! The check stands here because both sides need it: a file that the exporter would refuse must never be written for it.
 
 use std::collections::BTreeMap;
-use std::net::Ipv6Addr;
 
 use serde::{Deserialize, Serialize};
 
@@ -319,7 +318,7 @@ fn names_a_host(authority: &str) -> bool {
     let address = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let letter = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
     let is_host = match address {
-        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        Some(address) => address.contains(':') && address.bytes().all(|b| b.is_ascii_hexdigit() || b":.".contains(&b)),
         None => !host.is_empty() && host.bytes().all(letter),
     };
     let is_port = |port: &str| port.bytes().all(|b| b.is_ascii_digit()) && port.parse().is_ok_and(|port: u16| port > 0);
