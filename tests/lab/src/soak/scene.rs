@@ -119,8 +119,12 @@ impl Scene {
         sample(self.exporter_id)
     }
 
+    /// A whole answer: one that is given up for the sake of newer ones is asked for again.
     pub async fn scrape(&self) -> Result<Page> {
-        self.scrape_by(&self.http).await
+        eventually(PATIENCE, "an answer", async || {
+            self.scrape_by(&self.http).await.map(Some)
+        })
+        .await
     }
 
     pub async fn scrape_by(&self, client: &reqwest::Client) -> Result<Page> {
