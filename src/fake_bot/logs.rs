@@ -291,16 +291,14 @@ mod tests {
         }
         let now = start + Duration::from_secs(4);
         log.tick(now).unwrap();
-        let files = fs::read_dir(folder.path()).unwrap();
-        let lines: usize = files
-            .map(|file| {
-                fs::read(file.unwrap().path())
-                    .unwrap()
-                    .iter()
-                    .filter(|byte| **byte == b'\n')
-                    .count()
-            })
-            .sum();
+        let mut lines = 0;
+        for file in fs::read_dir(folder.path()).unwrap() {
+            lines += fs::read(file.unwrap().path())
+                .unwrap()
+                .split(|byte| *byte == b'\n')
+                .count()
+                - 1;
+        }
         assert_eq!(lines as u64, log.counts.lines);
         assert_eq!(log.counts.garbage, 40);
         let levels: u64 = log.counts.levels.values().sum();

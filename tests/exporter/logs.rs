@@ -29,11 +29,9 @@ impl Scene {
 
     /// An exporter that reads the log, and has counted what there is of it.
     fn exporter(&self, state: bool) -> Exporter {
-        let mut config = format!("logs: {{path: {}}}\n", self.path("rosey.log").display());
-        if state {
-            config += &format!("state: {}\n", self.path("state").display());
-        }
-        start(&self.path("exporter.yaml"), &config)
+        let logs = format!("logs: {{path: {}}}\n", self.path("rosey.log").display());
+        let state = state.then(|| format!("state: {}\n", self.path("state").display()));
+        start(&self.path("exporter.yaml"), &(logs + &state.unwrap_or_default()))
     }
 
     fn writes(&self, lines_per_second: u32) {

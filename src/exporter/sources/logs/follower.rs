@@ -254,6 +254,7 @@ impl Follower {
         if let Some(mark) = tail.known(&self.finished, true)? {
             if tail.size > mark.at || (mark.open && tail.size == mark.at) {
                 tail.go_on(&mark)?;
+                tail.is_copy = !mark.open;
                 self.forget(&mark);
                 self.rotated.push(tail);
             }
@@ -302,7 +303,7 @@ impl Follower {
     fn finish(&mut self, tally: &Mutex<Tally>, now: Instant) -> bool {
         let before = self.rotated.len();
         let gone_over = self.current.as_ref().is_some_and(|current| current.size > 0);
-        let quiet = |tail: &Tail| gone_over && now.saturating_duration_since(tail.grown) >= QUIET;
+        let quiet = |tail: &Tail| (gone_over || tail.is_copy) && now.saturating_duration_since(tail.grown) >= QUIET;
         loop {
             let find = |is_done: &dyn Fn(&Tail) -> bool| {
                 let mut tails = self.rotated.iter();

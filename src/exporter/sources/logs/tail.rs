@@ -139,6 +139,8 @@ pub(super) struct Tail {
     pub modified: Time,
     /// When something new was last in it.
     pub grown: Instant,
+    /// A copy, which nobody writes to, or one that was done with before.
+    pub is_copy: bool,
 }
 
 impl Tail {
@@ -160,6 +162,7 @@ impl Tail {
             size: stat.len(),
             modified: modified(&stat),
             grown: now,
+            is_copy: false,
         })
     }
 

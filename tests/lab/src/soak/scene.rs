@@ -37,7 +37,7 @@ pub struct Compared {
 pub struct Page(String);
 
 impl Page {
-    /// The value of a series without `rosey_exporter_source_up` being asked for; 0 if it is not there.
+    /// The value of a series; 0 if it is not there.
     pub fn value(&self, series: &str) -> f64 {
         let line = self
             .0
@@ -105,7 +105,11 @@ impl Scene {
             bot_port,
             control,
             address,
-            http: reqwest::Client::builder().timeout(Duration::from_secs(20)).build()?,
+            // A connection each: those that stay idle may be closed at the moment in which they are used again.
+            http: reqwest::Client::builder()
+                .timeout(Duration::from_secs(20))
+                .pool_max_idle_per_host(0)
+                .build()?,
             compared: Mutex::default(),
             folder,
         })
@@ -115,8 +119,12 @@ impl Scene {
         sample(self.exporter_id)
     }
 
+    /// A whole answer: one that is given up for the sake of newer ones is asked for again.
     pub async fn scrape(&self) -> Result<Page> {
-        self.scrape_by(&self.http).await
+        eventually(PATIENCE, "an answer", async || {
+            self.scrape_by(&self.http).await.map(Some)
+        })
+        .await
     }
 
     pub async fn scrape_by(&self, client: &reqwest::Client) -> Result<Page> {

@@ -267,6 +267,20 @@ fn many_rotations_between_two_looks_open_few_files_for_long() {
 }
 
 #[test]
+fn a_copy_is_not_held_open_while_the_log_stays_empty() {
+    let mut world = World::new();
+    world.append(1);
+    world.settle();
+    world.append(3);
+    world.copy_and_truncate(0);
+    world.settle();
+    assert_eq!((world.lines(), world.follower.rotated.len()), (3, 1));
+    world.wait(QUIET);
+    world.settle();
+    assert!(world.follower.rotated.is_empty());
+}
+
+#[test]
 fn files_that_come_and_go_beside_an_empty_log_keep_nobody_busy() {
     let mut world = World::new();
     world.writer();
