@@ -31,7 +31,6 @@ fn every_flag_and_variable_that_is_written_about_exists() {
     for file in [
         "docs/plain-host.md",
         "docs/exporter.md",
-        "README.md",
         "deploy/systemd/rosey-exporter.service",
     ] {
         let text = read(file);
