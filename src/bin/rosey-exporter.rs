@@ -36,7 +36,7 @@ fn main() -> anyhow::Result<ExitCode> {
                 _ = interrupt.recv() => {}
             }
         };
-        exporter::run(options, end).await;
+        Box::pin(exporter::run(options, end)).await;
         Ok::<_, anyhow::Error>(())
     })?;
     // Without waiting for a file system that hangs.
