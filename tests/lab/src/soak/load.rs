@@ -12,9 +12,8 @@ use tokio::time::sleep;
 
 use super::scene::Scene;
 
-/// Scrapers with a connection that stays, and the pause between two of their scrapes. Two Prometheus servers are what an exporter
-/// has to serve whatever others do, beside those who don't read on.
-const SCRAPERS: usize = 2;
+/// Scrapers with a connection that stays, and the pause between two of their scrapes.
+const SCRAPERS: usize = 6;
 const PAUSE: Duration = Duration::from_millis(5);
 /// What goes wrong with the bot, in turn; each lasts a moment.
 const FAULTS: [&str; 9] = [
