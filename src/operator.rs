@@ -172,9 +172,9 @@ pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken
             platform,
             configured,
             leadership,
-            context.upkeep.registered(),
             metrics.registry(),
-        )?;
+        )?
+        .telling(context.upkeep.registered());
         let (mut serving, caches) = (injector.serving(), caches.clone());
         parts.spawn(async move {
             if serving.wait_for(|serving| *serving).await.is_ok() {

@@ -149,7 +149,7 @@ pub struct Injector {
 
 impl Injector {
     /// Sets the webhooks up. `monitors` are those of all namespaces; pods are asked for in `registered_namespaces`, where the
-    /// exporters find their configuration, while this replica leads; `registered` is told where they are.
+    /// exporters find their configuration, while this replica leads.
     ///
     /// # Errors
     /// An unusable URL, or metrics that are registered already.
@@ -160,7 +160,6 @@ impl Injector {
         platform: watch::Receiver<Arc<Platform>>,
         registered_namespaces: watch::Receiver<BTreeSet<String>>,
         leadership: Leadership,
-        registered: watch::Sender<BTreeSet<String>>,
         registry: &Registry,
     ) -> Result<Self, Error> {
         let names = settings.endpoint.names()?;
@@ -182,10 +181,16 @@ impl Injector {
             service,
             namespaces: registered_namespaces,
             leadership,
-            registered,
+            registered: watch::Sender::default(),
             loaded: watch::Sender::new(None),
             serving: watch::Sender::new(false),
         })
+    }
+
+    /// Tells `registered` in which namespaces pods are asked for.
+    #[must_use]
+    pub fn telling(self, registered: watch::Sender<BTreeSet<String>>) -> Self {
+        Self { registered, ..self }
     }
 
     /// The two webhooks without TLS: `POST /inject` and `POST /validate`.

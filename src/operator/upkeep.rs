@@ -171,12 +171,14 @@ impl Upkeep {
         context: &Context,
     ) -> Kept {
         let asked = monitor.spec.exporter.repair == exporter::Repair::Restart;
-        let mut kept = Kept::default();
-        kept.update = self.settings.update.then_some(Updates::On);
-        kept.repair = match (asked, self.settings.repair) {
-            (false, _) => None,
-            (true, false) => Some(Repairs::NotAllowed),
-            (true, true) => Some(Repairs::On(None)),
+        let mut kept = Kept {
+            update: self.settings.update.then_some(Updates::On),
+            repair: match (asked, self.settings.repair) {
+                (false, _) => None,
+                (true, false) => Some(Repairs::NotAllowed),
+                (true, true) => Some(Repairs::On(None)),
+            },
+            ..Kept::default()
         };
         if !self.settings.any() {
             return kept;

@@ -96,6 +96,10 @@ pub struct Record {
 
 /// What has to be known of a pod whose exporter is changed in place, or that is replaced for its lack of one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "facts of a pod of which none follows from another"
+)]
 pub struct Life {
     pub uid: Box<str>,
     /// ID of the exporter's container, the old one for about a second after its image was changed.

@@ -154,7 +154,7 @@ impl Memory {
         if carries(monitor, new) && !new.life.ready {
             return wait();
         }
-        let step = (!carries(monitor, new)).then(|| Step::Mark(new));
+        let step = (!carries(monitor, new)).then_some(Step::Mark(new));
         // A pod that is to be marked is asked for again until it is.
         if step.is_none() || new.life.unrepaired {
             self.awaited = None;

@@ -74,7 +74,7 @@ fn the_next_pod_goes_only_when_the_one_in_place_of_the_first_is_ready_with_its_e
     assert_eq!(leader.next(&before), "evict a");
     leader.memory.evicted(&a, &before, leader.now);
     assert_eq!(leader.next(&before), "wait", "the watch is late");
-    assert_eq!(leader.next(&[b.clone()]), "wait");
+    assert_eq!(leader.next(std::slice::from_ref(&b)), "wait");
     assert_eq!(
         leader.memory.waits("rosey", &before).unwrap(),
         "waits for the one in place of pod a"
