@@ -85,12 +85,12 @@ struct Flags {
     no_injection: bool,
 
     /// Changes the image of exporters that run, one pod of a monitor after the other, where it is not what a new pod would
-    /// get; needs the rights of the cluster role `rosey-operator-sidecars`
+    /// get; needs the rights of the cluster role rosey-operator-sidecars
     #[arg(long, env = "ROSEY_UPDATE_EXPORTERS_IN_PLACE")]
     update_exporters_in_place: bool,
 
     /// Evicts pods without an exporter, one of a monitor after the other, where spec.exporter.repair says Restart; needs the
-    /// rights of the cluster role `rosey-operator-sidecars`
+    /// rights of the cluster role rosey-operator-sidecars
     #[arg(long, env = "ROSEY_REPAIR_EXPORTERS")]
     repair_exporters: bool,
 

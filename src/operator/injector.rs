@@ -187,7 +187,7 @@ impl Injector {
         })
     }
 
-    /// The same, which tells `registered` in which namespaces pods are asked for.
+    /// Tells `registered` in which namespaces pods are asked for.
     #[must_use]
     pub fn telling(self, registered: watch::Sender<BTreeSet<String>>) -> Self {
         Self { registered, ..self }

@@ -82,6 +82,23 @@ fn annotation<'a>(pod: &'a Value, key: &str) -> &'a str {
 }
 
 #[test]
+fn an_exporter_with_volumes_of_its_own_is_updated_as_any_other() {
+    let rich = |version: &str| {
+        with_spec(&format!(
+            "environment: prod\nselector: {{matchLabels: {{app: rosey}}}}\nbot: {{logs: {{volume: data, path: bot.log}}}}\nexporter:\n  \
+             image: rosey-monitor/rosey-exporter:{version}\n  webConfigSecretRef: {{name: web}}\n  pushgateway:\n    url: http://push:9091\n    \
+             basicAuth: {{username: rosey, passwordSecretRef: {{name: push, key: password}}}}"
+        ))
+    };
+    let pod = created(&bare("Always"), &rich("1"));
+    let names = |pod: &Value| pod["spec"]["volumes"].as_array().unwrap().len();
+    assert_eq!(names(&pod), names(&bare("Always")) + 4);
+    let next = rich("2");
+    let change = update(&pod, &next, [&next], &Platform::default(), NOW);
+    assert!(matches!(change, Change::Patch(_)), "{change:?}");
+}
+
+#[test]
 fn an_update_leaves_the_pod_as_a_new_one_would_be_but_for_a_note_of_what_was() {
     for restart_policy in ["Always", "Never"] {
         let before = running(restart_policy);

@@ -100,6 +100,10 @@ pub struct Record {
     reason = "each is a fact of its own, and all sets of them occur"
 )]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "facts of a pod of which none follows from another"
+)]
 pub struct Life {
     pub uid: Box<str>,
     /// ID of the exporter's container, the old one for about a second after its image was changed.

@@ -11,7 +11,7 @@ use super::pod::Pod;
 use super::{image, obstacle, selects};
 use crate::api::{INJECTED_ANNOTATION, RoseyMonitor, UPDATE_ANNOTATION};
 use crate::plan::Platform;
-use crate::sidecar::{CONFIG_VOLUME, CONTAINER};
+use crate::sidecar::{CONFIG_VOLUME, CONTAINER, PUSH_VOLUME, STATE_VOLUME, WEB_VOLUME};
 
 /// Longest reason that a note keeps, in characters.
 const LONGEST_REASON: usize = 128;
@@ -170,6 +170,9 @@ fn without_exporter(pod: &Value) -> Value {
         ("containers", CONTAINER),
         ("initContainers", CONTAINER),
         ("volumes", CONFIG_VOLUME),
+        ("volumes", WEB_VOLUME),
+        ("volumes", PUSH_VOLUME),
+        ("volumes", STATE_VOLUME),
     ] {
         if let Some(items) = bare["spec"].get_mut(list).and_then(Value::as_array_mut) {
             items.retain(|item| item["name"] != name);

@@ -4,12 +4,15 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use kube::api::{DeleteParams, DynamicObject};
-use lab::Request;
 use lab::rosey::{OPERATOR, OPERATOR_NAMESPACE};
+use lab::{Mark, Request};
 use serde_json::{Value, json};
 
 use crate::pods::{injected_namespace, namespaces_are_injected};
 use crate::stage::{BOTS, CONFIG_MAP, MONITOR, POD_MONITOR, ROUTES, RULE, SOON, Stage, least, says, stage, tell};
+
+/// The role for pods, which an operator gets only where it may write them.
+const SIDECARS: &str = "deploy/rbac/operator-sidecars-clusterrole.yaml";
 
 /// Verb, group and resource.
 type Right = (String, String, String);
@@ -235,4 +238,61 @@ async fn the_operator_is_refused_nothing_and_uses_every_right_that_it_has() -> R
         granted.len(),
         requests.len()
     ))
+}
+
+/// Lets the operator write the bots' pods.
+pub async fn may_write_pods(stage: &Stage) -> Result<()> {
+    stage.apply(&lab::rosey::text(SIDECARS)?).await?;
+    let name = "rosey-operator-sidecars";
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": OPERATOR}],
+    });
+    stage.apply(&binding.to_string()).await.map(drop)
+}
+
+/// What the operator has done to pods since, as verb and resource, with the answer.
+pub async fn done_to_pods(stage: &Stage, mark: Mark) -> Result<Vec<(String, String, u16)>> {
+    let writes = stage.audit().writes_by(OPERATOR, mark).await?;
+    let pods = writes.into_iter().filter(|write| write.object_ref.resource == "pods");
+    let done = pods.map(|write| {
+        let of = write.object_ref;
+        let what = if of.subresource.is_empty() {
+            of.resource
+        } else {
+            format!("{}/{}", of.resource, of.subresource)
+        };
+        (write.verb, what, write.response_status.code)
+    });
+    Ok(done.collect())
+}
+
+/// The rights of the role of its own that the operator has used.
+pub async fn rights_used(stage: &Stage, wanted: &[(&str, &str)]) -> Result<()> {
+    let right = |(verb, resource): &(&str, &str)| -> Right { ((*verb).into(), String::new(), (*resource).into()) };
+    let requests = stage.audit().requests_by(OPERATOR, Mark::default()).await?;
+    let used: Vec<_> = requests.iter().flat_map(used).collect();
+    for wanted in wanted.iter().map(right) {
+        ensure!(granted(SIDECARS)?.contains(&wanted), "{wanted:?} is not granted");
+        ensure!(used.contains(&wanted), "{wanted:?} is never used");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_role_for_pods_grants_what_the_stories_use_and_no_more() -> Result<()> {
+    let granted = granted(SIDECARS)?;
+    let rights = granted
+        .iter()
+        .map(|(verb, group, resource)| (&**verb, &**group, &**resource));
+    assert_eq!(
+        rights.collect::<Vec<_>>(),
+        [
+            ("create", "", "pods/eviction"),
+            ("get", "", "pods"),
+            ("patch", "", "pods")
+        ]
+    );
+    Ok(())
 }

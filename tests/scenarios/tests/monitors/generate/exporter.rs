@@ -49,6 +49,7 @@ pub fn exporter(text: BoxedStrategy<String>) -> impl Strategy<Value = Value> {
             object([
                 ("image", json!(image)),
                 ("port", json!(port)),
+                ("repair", json!(if port % 2 == 0 { "Restart" } else { "Never" })),
                 ("resources", json!(resources)),
                 (
                     "webConfigSecretRef",
