@@ -95,10 +95,6 @@ pub struct Record {
 }
 
 /// What has to be known of a pod whose exporter is changed in place, or that is replaced for its lack of one.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a fact of its own, and all sets of them occur"
-)]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[allow(
     clippy::struct_excessive_bools,
