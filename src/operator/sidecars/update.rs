@@ -134,7 +134,10 @@ impl Memory {
         {
             return Step::Rest;
         }
-        let next = carried(monitor, pods).find(|e| e.image != wanted && self.leaves(e, wanted).is_none());
+        // A pod that waits for a node or a volume would let the image fail for it. One that runs says most about the image.
+        let next = carried(monitor, pods)
+            .filter(|e| e.image != wanted && *e.state != State::Starting && self.leaves(e, wanted).is_none())
+            .min_by_key(|e| *e.state != State::Running);
         next.map_or(Step::Rest, |exporter| Step::Update(exporter.pod))
     }
 
