@@ -141,15 +141,19 @@ impl Memory {
         next.map_or(Step::Rest, |exporter| Step::Update(exporter.pod))
     }
 
-    /// How long to wait for the watch to show what was written; nothing if it has.
+    /// How long to wait for the watch to show what was written; nothing if it has, or never will.
     fn shown(&mut self, monitor: &str, pods: &[Selected], now: Instant) -> Option<Duration> {
-        let written = self.written.as_ref()?;
-        let left = SHOWN.saturating_sub(now.saturating_duration_since(written.at));
+        let written = self.written.take()?;
         let seen = carried(monitor, pods).find(|exporter| exporter.pod.life.uid == written.uid);
-        if left.is_zero() || seen.is_none_or(|exporter| *exporter.image == *written.image) {
-            self.written = None;
+        let seen = seen.filter(|exporter| *exporter.image != *written.image)?;
+        let left = SHOWN.saturating_sub(now.saturating_duration_since(written.at));
+        if left.is_zero() {
+            // The API server took it, so a webhook has made another image of it, and would again.
+            let why = format!("something changes the image back to {}", seen.image);
+            self.leave(seen.pod, &written.image, why);
             return None;
         }
+        self.written = Some(written);
         Some(left)
     }
 

@@ -236,6 +236,23 @@ fn what_can_not_be_changed_is_tried_once_and_told() {
 }
 
 #[test]
+fn an_image_that_does_not_stay_in_a_pod_is_written_once_and_told() {
+    let pods = [running("a", "1"), running("b", "1")];
+    let mut leader = Leader::new();
+    assert_eq!(leader.next(&pods), "update a");
+    leader.memory.wrote(&pods[0], "2", leader.now);
+    assert_eq!(leader.after(SHOWN / 2).next(&pods), "wait", "the watch may be late");
+    assert_eq!(leader.after(SHOWN).next(&pods), "update b");
+    assert_eq!(
+        leader.memory.left("rosey", &pods, "2").unwrap(),
+        "pod a can't be changed in place (something changes the image back to 1)"
+    );
+    // The watch was only late.
+    let late = [running("a", "2"), running("b", "2")];
+    assert_eq!(leader.memory.left("rosey", &late, "2"), None);
+}
+
+#[test]
 fn a_way_back_that_is_refused_is_not_tried_again_and_nobody_else_gets_the_image() {
     let pods = [
         changed("a", "1", State::NoImage("ErrImagePull".into())),
