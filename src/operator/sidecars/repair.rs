@@ -19,6 +19,8 @@ const QUIET: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_secs(300);
 /// How long a replacement is what the operator is busy with; after that others may have their turn meanwhile.
 const AWAITED: Duration = Duration::from_secs(120);
+/// When the plan is asked again about a pod in whose place none with an exporter would come: a monitor or a flag may have changed.
+const ASKED: Duration = Duration::from_secs(60);
 /// Doublings that the first wait after a refusal skips: 8 s.
 const SKIPPED: u32 = 4;
 
@@ -41,8 +43,8 @@ pub struct Memory {
     awaited: Option<Awaited>,
     quiet: Option<(BTreeSet<Box<str>>, Instant)>,
     refused: Option<Refused>,
-    /// By uid, why a new pod would have no exporter either.
-    left: BTreeMap<Box<str>, String>,
+    /// By uid, why a new pod would have no exporter either, and when that is asked again.
+    left: BTreeMap<Box<str>, (String, Instant)>,
 }
 
 #[derive(Debug)]
@@ -92,9 +94,16 @@ impl Memory {
         wait
     }
 
-    /// A new pod in place of this one would have no exporter either.
-    pub fn leave(&mut self, pod: &Selected, why: String) {
-        self.left.insert(pod.uid().into(), why);
+    /// A new pod in place of this one would have no exporter either, as things are.
+    pub fn leave(&mut self, pod: &Selected, why: String, now: Instant) {
+        self.left.insert(pod.uid().into(), (why, now + ASKED));
+    }
+
+    /// When the plan is to be asked again about a pod that was left.
+    #[must_use]
+    pub fn asks_again(&self, now: Instant) -> Option<Duration> {
+        let again = self.left.values().map(|(_, again)| *again);
+        again.filter(|again| *again > now).min().map(|again| again - now)
     }
 
     /// Whether the replacement of an evicted pod is still to come.
@@ -112,7 +121,7 @@ impl Memory {
         if stopped(pods).is_some() {
             return Step::Rest;
         }
-        let mut candidates: Vec<_> = pods.iter().filter(|pod| self.may_go(pod)).collect();
+        let mut candidates: Vec<_> = pods.iter().filter(|pod| self.may_go(pod, now)).collect();
         // Whoever is not ready loses nothing.
         candidates.sort_by_key(|pod| pod.life.ready);
         let Some(first) = candidates.first() else {
@@ -163,8 +172,9 @@ impl Memory {
         step
     }
 
-    fn may_go(&self, pod: &Selected) -> bool {
-        pod.exporter == Exporter::Missing && pod.life.replaceable && !self.left.contains_key(&pod.life.uid)
+    fn may_go(&self, pod: &Selected, now: Instant) -> bool {
+        let left = self.left.get(&pod.life.uid);
+        pod.exporter == Exporter::Missing && pod.life.replaceable && left.is_none_or(|(_, again)| *again <= now)
     }
 
     /// What the next replacement waits for.
@@ -180,7 +190,7 @@ impl Memory {
             return Some(format!("may not evict pod {} yet: {}", refused.pod, refused.why));
         }
         let left = |pod: &Selected| Some((pod.pod.clone(), self.left.get(&pod.life.uid)?));
-        let (pod, why) = pods.iter().find_map(left)?;
+        let (pod, (why, _)) = pods.iter().find_map(left)?;
         Some(format!(
             "leaves pod {pod}, because a new one would have none either: {why}"
         ))

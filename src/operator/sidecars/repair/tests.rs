@@ -143,12 +143,16 @@ fn who_is_not_replaced_by_anything_or_was_skipped_stays() {
 
     let pods = [missing("c")];
     let mut leader = Leader::knowing(&pods);
-    leader.memory.leave(&pods[0], "port 9100 is taken".into());
+    leader.memory.leave(&pods[0], "port 9100 is taken".into(), leader.now);
     assert_eq!(leader.next(&pods), "rest");
+    assert_eq!(leader.memory.asks_again(leader.now), Some(ASKED));
+    leader.now += ASKED;
     assert_eq!(
         leader.memory.waits("rosey", &pods).unwrap(),
         "leaves pod c, because a new one would have none either: port 9100 is taken"
     );
+    // What stood in the way may be gone.
+    assert_eq!(leader.next(&pods), "evict c");
 }
 
 #[test]

@@ -236,6 +236,28 @@ fn what_can_not_be_changed_is_tried_once_and_told() {
 }
 
 #[test]
+fn what_the_plan_leaves_is_told_and_asked_again_after_a_minute() {
+    let pods = [running("a", "1"), running("b", "1")];
+    let mut leader = Leader::new();
+    leader.memory.leave(&pods[1], "2", "forbidden".into());
+    assert_eq!(leader.memory.asks_again(leader.now), None);
+    for _ in 0..2 {
+        assert_eq!(leader.next(&pods), "update a");
+        leader
+            .memory
+            .leave_for_now(&pods[0], "2", "two monitors select it".into(), leader.now);
+        assert_eq!(leader.after(ASKED / 2).next(&pods), "rest");
+        assert_eq!(leader.memory.asks_again(leader.now), Some(ASKED / 2));
+        leader.after(ASKED / 2);
+        assert_eq!(
+            leader.memory.left("rosey", &pods, "2").unwrap(),
+            "pod a can't be changed in place (two monitors select it)",
+            "until it is known better"
+        );
+    }
+}
+
+#[test]
 fn an_image_that_does_not_stay_in_a_pod_is_written_once_and_told() {
     let pods = [running("a", "1"), running("b", "1")];
     let mut leader = Leader::new();
