@@ -264,7 +264,7 @@ impl Upkeep {
         match memory.next(name, &turn.pods, Instant::now()) {
             repair::Step::Rest | repair::Step::Wait(None) => {}
             repair::Step::Wait(Some(duration)) => {
-                if memory.awaits_one() {
+                if memory.awaits_one(Instant::now()) {
                     kept.share = Share::Has;
                 }
                 kept.wait(duration);

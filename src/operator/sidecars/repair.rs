@@ -19,6 +19,8 @@ const QUIET: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_secs(300);
 /// How long a replacement is what the operator is busy with; after that others may have their turn meanwhile.
 const AWAITED: Duration = Duration::from_secs(120);
+/// When no replacement comes any more: its owner was scaled down or deleted after the eviction.
+const GIVEN_UP: Duration = Duration::from_secs(600);
 /// When the plan is asked again about a pod in whose place none with an exporter would come: a monitor or a flag may have changed.
 const ASKED: Duration = Duration::from_secs(60);
 /// Doublings that the first wait after a refusal skips: 8 s.
@@ -106,10 +108,11 @@ impl Memory {
         again.filter(|again| *again > now).min().map(|again| again - now)
     }
 
-    /// Whether the replacement of an evicted pod is still to come.
+    /// Whether the operator is busy with a replacement that is still to come.
     #[must_use]
-    pub fn awaits_one(&self) -> bool {
-        self.awaited.is_some()
+    pub fn awaits_one(&self, now: Instant) -> bool {
+        let since = self.awaited.as_ref().map(|awaited| awaited.since);
+        since.is_some_and(|since| now.saturating_duration_since(since) < AWAITED)
     }
 
     /// What is to be done next so that all pods have the exporter of `monitor`.
@@ -152,12 +155,17 @@ impl Memory {
     /// What the pod asks for that comes in place of an evicted one; nothing if none is awaited any more.
     fn awaits<'a>(&mut self, monitor: &str, pods: &'a [Selected], now: Instant) -> Option<Step<'a>> {
         let awaited = self.awaited.as_ref()?;
-        let left = AWAITED.saturating_sub(now.saturating_duration_since(awaited.since));
-        let wait = || Some(Step::Wait(Some(left).filter(|left| !left.is_zero())));
+        let passed = now.saturating_duration_since(awaited.since);
+        let until = [AWAITED, GIVEN_UP].into_iter().find(|until| *until > passed);
+        let wait = || Some(Step::Wait(until.map(|until| until - passed)));
         let mut new = pods
             .iter()
             .filter(|pod| pod.owner == awaited.owner && !awaited.known.contains(&pod.life.uid));
         let Some(new) = new.next() else {
+            if until.is_none() {
+                self.awaited = None;
+                return None;
+            }
             return wait();
         };
         if carries(monitor, new) && !new.life.ready {

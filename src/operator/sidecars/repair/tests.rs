@@ -94,6 +94,25 @@ fn the_next_pod_goes_only_when_the_one_in_place_of_the_first_is_ready_with_its_e
 }
 
 #[test]
+fn a_replacement_that_never_comes_is_given_up_after_ten_minutes() {
+    let before = [missing("a"), missing("b")];
+    let mut leader = Leader::knowing(&before);
+    leader.memory.evicted(&before[0], &before, leader.now);
+    let after = &before[1..];
+    let mut passed = Duration::ZERO;
+    while passed < GIVEN_UP {
+        assert_eq!(leader.memory.awaits_one(leader.now), passed < AWAITED, "{passed:?}");
+        let Step::Wait(Some(wait)) = leader.memory.next("rosey", after, leader.now) else {
+            panic!("nothing asks for another look after {passed:?}");
+        };
+        leader.now += wait;
+        passed += wait;
+    }
+    assert_eq!(passed, GIVEN_UP);
+    assert_eq!(leader.later(after), "evict b");
+}
+
+#[test]
 fn a_pod_that_comes_back_without_an_exporter_ends_it_for_every_leader() {
     let (a, b) = (missing("a"), missing("b"));
     let before = [a.clone(), b.clone()];
