@@ -211,8 +211,12 @@ pub fn stopped(pods: &[Selected]) -> Option<String> {
     let pod = pods
         .iter()
         .find(|pod| pod.life.unrepaired && !matches!(pod.exporter, Exporter::Injected { .. }))?;
+    let why = match &pod.exporter {
+        Exporter::Skipped(why) => format!(": {why}"),
+        _ => ", so the API server does not reach the operator's webhook".to_owned(),
+    };
     Some(format!(
-        "pod {} came in place of one that the operator had evicted, without an exporter, so the API server does not reach the operator's webhook",
+        "pod {} came in place of one that the operator had evicted, without an exporter{why}",
         pod.pod
     ))
 }

@@ -117,7 +117,13 @@ fn a_pod_that_comes_back_without_an_exporter_ends_it_for_every_leader() {
     let (a, b) = (missing("a"), missing("b"));
     let before = [a.clone(), b.clone()];
     let skipped = Exporter::Skipped("port 9100 is taken".into());
-    for exporter in [Exporter::Missing, skipped] {
+    for (exporter, why) in [
+        (
+            Exporter::Missing,
+            ", so the API server does not reach the operator's webhook",
+        ),
+        (skipped, ": port 9100 is taken"),
+    ] {
         let mut leader = Leader::knowing(&before);
         leader.memory.evicted(&a, &before, leader.now);
         let mut back = missing("c");
@@ -128,7 +134,8 @@ fn a_pod_that_comes_back_without_an_exporter_ends_it_for_every_leader() {
         let after = [b.clone(), back];
         assert_eq!(leader.next(&after), "rest");
         assert_eq!(Leader::knowing(&after).next(&after), "rest");
-        assert!(stopped(&after).unwrap().starts_with("pod c came in place of one"));
+        let said = "pod c came in place of one that the operator had evicted, without an exporter";
+        assert_eq!(stopped(&after).unwrap(), format!("{said}{why}"));
         // Somebody has mended it, and restarted that pod.
         let mended = [b.clone(), carrying("d", true)];
         assert_eq!(stopped(&mended), None);
