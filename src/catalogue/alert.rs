@@ -183,7 +183,8 @@ impl Subject {
         let made = self.reads(Source::Health) || self.reads(Source::Logs);
         names.insert(if made { 0 } else { names.len() }, metric.name);
         let spellings: Vec<_> = names.into_iter().map(of).collect();
-        format!("({})", spellings.join(" or "))
+        // A plain `or` keeps every series of the right side that has a label more, such as the bot's `channel`.
+        format!("({})", spellings.join(" or on (namespace, rosey_monitor, pod) "))
     }
 
     /// The selector of a metric, spelled so.

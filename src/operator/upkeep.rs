@@ -253,6 +253,9 @@ impl Upkeep {
         } else if let Some(why) = memory.left(name, &turn.pods, wanted) {
             kept.update = Some(Updates::Left(why));
         }
+        if let Some(duration) = memory.asks_again(Instant::now()) {
+            kept.wait(duration);
+        }
     }
 
     async fn repair(&self, turn: &Turn<'_>, memory: &mut repair::Memory, kept: &mut Kept, hindrance: Hindrance<'_>) {
@@ -261,7 +264,7 @@ impl Upkeep {
         match memory.next(name, &turn.pods, Instant::now()) {
             repair::Step::Rest | repair::Step::Wait(None) => {}
             repair::Step::Wait(Some(duration)) => {
-                if memory.awaits_one() {
+                if memory.awaits_one(Instant::now()) {
                     kept.share = Share::Has;
                 }
                 kept.wait(duration);
@@ -291,6 +294,9 @@ impl Upkeep {
                 }
             }
         }
+        if let Some(duration) = memory.asks_again(Instant::now()) {
+            kept.wait(duration);
+        }
         kept.repair = Some(match repair::stopped(&turn.pods) {
             Some(why) => Repairs::Stopped(why),
             None => Repairs::On(waits.map(str::to_owned).or_else(|| memory.waits(name, &turn.pods))),
@@ -315,7 +321,7 @@ fn updated(
         }
         Ok(Changed::Gone) => kept.wait(NEXT),
         Ok(Changed::Left(why)) => {
-            memory.leave(pod, wanted, why);
+            memory.leave_for_now(pod, wanted, why, Instant::now());
             kept.wait(NEXT);
         }
         Err(error) if error.lacks_rights() => {
@@ -375,7 +381,7 @@ fn evicted(
         }
         Ok(Evicted::Gone) => kept.wait(NEXT),
         Ok(Evicted::Left(why)) => {
-            memory.leave(pod, why);
+            memory.leave(pod, why, now);
             kept.wait(NEXT);
         }
         Err(error) => {

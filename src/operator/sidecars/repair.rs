@@ -19,6 +19,10 @@ const QUIET: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_secs(300);
 /// How long a replacement is what the operator is busy with; after that others may have their turn meanwhile.
 const AWAITED: Duration = Duration::from_secs(120);
+/// When no replacement comes any more: its owner was scaled down or deleted after the eviction.
+const GIVEN_UP: Duration = Duration::from_secs(600);
+/// When the plan is asked again about a pod in whose place none with an exporter would come: a monitor or a flag may have changed.
+const ASKED: Duration = Duration::from_secs(60);
 /// Doublings that the first wait after a refusal skips: 8 s.
 const SKIPPED: u32 = 4;
 
@@ -41,8 +45,8 @@ pub struct Memory {
     awaited: Option<Awaited>,
     quiet: Option<(BTreeSet<Box<str>>, Instant)>,
     refused: Option<Refused>,
-    /// By uid, why a new pod would have no exporter either.
-    left: BTreeMap<Box<str>, String>,
+    /// By uid, why a new pod would have no exporter either, and when that is asked again.
+    left: BTreeMap<Box<str>, (String, Instant)>,
 }
 
 #[derive(Debug)]
@@ -92,15 +96,23 @@ impl Memory {
         wait
     }
 
-    /// A new pod in place of this one would have no exporter either.
-    pub fn leave(&mut self, pod: &Selected, why: String) {
-        self.left.insert(pod.uid().into(), why);
+    /// A new pod in place of this one would have no exporter either, as things are.
+    pub fn leave(&mut self, pod: &Selected, why: String, now: Instant) {
+        self.left.insert(pod.uid().into(), (why, now + ASKED));
     }
 
-    /// Whether the replacement of an evicted pod is still to come.
+    /// When the plan is to be asked again about a pod that was left.
     #[must_use]
-    pub fn awaits_one(&self) -> bool {
-        self.awaited.is_some()
+    pub fn asks_again(&self, now: Instant) -> Option<Duration> {
+        let again = self.left.values().map(|(_, again)| *again);
+        again.filter(|again| *again > now).min().map(|again| again - now)
+    }
+
+    /// Whether the operator is busy with a replacement that is still to come.
+    #[must_use]
+    pub fn awaits_one(&self, now: Instant) -> bool {
+        let since = self.awaited.as_ref().map(|awaited| awaited.since);
+        since.is_some_and(|since| now.saturating_duration_since(since) < AWAITED)
     }
 
     /// What is to be done next so that all pods have the exporter of `monitor`.
@@ -112,7 +124,7 @@ impl Memory {
         if stopped(pods).is_some() {
             return Step::Rest;
         }
-        let mut candidates: Vec<_> = pods.iter().filter(|pod| self.may_go(pod)).collect();
+        let mut candidates: Vec<_> = pods.iter().filter(|pod| self.may_go(pod, now)).collect();
         // Whoever is not ready loses nothing.
         candidates.sort_by_key(|pod| pod.life.ready);
         let Some(first) = candidates.first() else {
@@ -143,12 +155,17 @@ impl Memory {
     /// What the pod asks for that comes in place of an evicted one; nothing if none is awaited any more.
     fn awaits<'a>(&mut self, monitor: &str, pods: &'a [Selected], now: Instant) -> Option<Step<'a>> {
         let awaited = self.awaited.as_ref()?;
-        let left = AWAITED.saturating_sub(now.saturating_duration_since(awaited.since));
-        let wait = || Some(Step::Wait(Some(left).filter(|left| !left.is_zero())));
+        let passed = now.saturating_duration_since(awaited.since);
+        let until = [AWAITED, GIVEN_UP].into_iter().find(|until| *until > passed);
+        let wait = || Some(Step::Wait(until.map(|until| until - passed)));
         let mut new = pods
             .iter()
             .filter(|pod| pod.owner == awaited.owner && !awaited.known.contains(&pod.life.uid));
         let Some(new) = new.next() else {
+            if until.is_none() {
+                self.awaited = None;
+                return None;
+            }
             return wait();
         };
         if carries(monitor, new) && !new.life.ready {
@@ -163,8 +180,9 @@ impl Memory {
         step
     }
 
-    fn may_go(&self, pod: &Selected) -> bool {
-        pod.exporter == Exporter::Missing && pod.life.replaceable && !self.left.contains_key(&pod.life.uid)
+    fn may_go(&self, pod: &Selected, now: Instant) -> bool {
+        let left = self.left.get(&pod.life.uid);
+        pod.exporter == Exporter::Missing && pod.life.replaceable && left.is_none_or(|(_, again)| *again <= now)
     }
 
     /// What the next replacement waits for.
@@ -180,7 +198,7 @@ impl Memory {
             return Some(format!("may not evict pod {} yet: {}", refused.pod, refused.why));
         }
         let left = |pod: &Selected| Some((pod.pod.clone(), self.left.get(&pod.life.uid)?));
-        let (pod, why) = pods.iter().find_map(left)?;
+        let (pod, (why, _)) = pods.iter().find_map(left)?;
         Some(format!(
             "leaves pod {pod}, because a new one would have none either: {why}"
         ))
@@ -193,8 +211,12 @@ pub fn stopped(pods: &[Selected]) -> Option<String> {
     let pod = pods
         .iter()
         .find(|pod| pod.life.unrepaired && !matches!(pod.exporter, Exporter::Injected { .. }))?;
+    let why = match &pod.exporter {
+        Exporter::Skipped(why) => format!(": {why}"),
+        _ => ", so the API server does not reach the operator's webhook".to_owned(),
+    };
     Some(format!(
-        "pod {} came in place of one that the operator had evicted, without an exporter, so the API server does not reach the operator's webhook",
+        "pod {} came in place of one that the operator had evicted, without an exporter{why}",
         pod.pod
     ))
 }

@@ -17,6 +17,8 @@ const STARTING: Duration = Duration::from_secs(60);
 const SETTLING: Duration = Duration::from_secs(5);
 /// An exporter that fails so many seconds after its change fails for another reason.
 const TRIAL: i64 = 600;
+/// When the plan is asked again about a pod that it left as it is: a monitor, a flag or a label may have changed since.
+const ASKED: Duration = Duration::from_secs(60);
 /// How long the watch may take to show what was written.
 const SHOWN: Duration = Duration::from_secs(30);
 
@@ -60,6 +62,8 @@ struct Left {
     from: Arc<str>,
     to: Box<str>,
     why: String,
+    /// When it is tried again, if ever.
+    again: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -81,10 +85,26 @@ impl Memory {
 
     /// The exporter of a pod can't be changed to this image, and it is no use to try again.
     pub fn leave(&mut self, pod: &Selected, to: &str, why: String) {
+        self.leaves_until(pod, to, why, None);
+    }
+
+    /// The plan does not want the exporter of a pod changed to this image as things are.
+    pub fn leave_for_now(&mut self, pod: &Selected, to: &str, why: String, now: Instant) {
+        self.leaves_until(pod, to, why, Some(now + ASKED));
+    }
+
+    fn leaves_until(&mut self, pod: &Selected, to: &str, why: String, again: Option<Instant>) {
         if let Exporter::Injected { image, .. } = &pod.exporter {
             let (from, to) = (Arc::clone(image), to.into());
-            self.left.insert(pod.uid().into(), Left { from, to, why });
+            self.left.insert(pod.uid().into(), Left { from, to, why, again });
         }
+    }
+
+    /// When the plan is to be asked again about a pod that was left.
+    #[must_use]
+    pub fn asks_again(&self, now: Instant) -> Option<Duration> {
+        let again = self.left.values().filter_map(|left| left.again);
+        again.filter(|again| *again > now).min().map(|again| again - now)
     }
 
     /// A pod can't be changed back, and it is no use to try again.
@@ -134,19 +154,30 @@ impl Memory {
         {
             return Step::Rest;
         }
-        let next = carried(monitor, pods).find(|e| e.image != wanted && self.leaves(e, wanted).is_none());
+        let leaves = |e: &Carried<'_>| {
+            let left = self.leaves(e, wanted);
+            left.is_some_and(|left| left.again.is_none_or(|again| again > now))
+        };
+        // A pod that waits for a node or a volume would let the image fail for it. One that runs says most about the image.
+        let next = carried(monitor, pods)
+            .filter(|e| e.image != wanted && *e.state != State::Starting && !leaves(e))
+            .min_by_key(|e| *e.state != State::Running);
         next.map_or(Step::Rest, |exporter| Step::Update(exporter.pod))
     }
 
-    /// How long to wait for the watch to show what was written; nothing if it has.
+    /// How long to wait for the watch to show what was written; nothing if it has, or never will.
     fn shown(&mut self, monitor: &str, pods: &[Selected], now: Instant) -> Option<Duration> {
-        let written = self.written.as_ref()?;
-        let left = SHOWN.saturating_sub(now.saturating_duration_since(written.at));
+        let written = self.written.take()?;
         let seen = carried(monitor, pods).find(|exporter| exporter.pod.life.uid == written.uid);
-        if left.is_zero() || seen.is_none_or(|exporter| *exporter.image == *written.image) {
-            self.written = None;
+        let seen = seen.filter(|exporter| *exporter.image != *written.image)?;
+        let left = SHOWN.saturating_sub(now.saturating_duration_since(written.at));
+        if left.is_zero() {
+            // The API server took it, so a webhook has made another image of it, and would again.
+            let why = format!("something changes the image back to {}", seen.image);
+            self.leave(seen.pod, &written.image, why);
             return None;
         }
+        self.written = Some(written);
         Some(left)
     }
 

@@ -1,5 +1,7 @@
 //! The alerts of a monitor that reads its bot elsewhere than in a health document: the same times and thresholds, other series.
 
+use serde_json::json;
+
 use super::table::{BEGIN, Row, STEP};
 use super::{case, promtool_with, row};
 use crate::{example, planned, with_spec};
@@ -82,17 +84,22 @@ fn where_health_and_metrics_both_speak_health_is_believed_and_where_it_is_silent
         &plan,
         &cases(&[
             disconnected(&["bot_connected 0x80", "rosey_bot_connected 1x80", "rosey_bot_up 1x80"]),
+            disconnected(&[
+                "bot_connected{shard=\"1\"} 0x80",
+                "rosey_bot_connected 1x80",
+                "rosey_bot_up 1x80",
+            ]),
             disconnected(&["bot_connected{shard=\"1\"} 0x80", "rosey_bot_up 0x80"]),
             with(
                 "NoUsersInChannel",
                 &["bot_users 5x20 0x80"],
-                &["bot_users 0x100", "rosey_bot_user_count 1x100"],
+                &["bot_users{channel=\"quiet\"} 0x100", "rosey_bot_user_count 1x100"],
             ),
             with(
                 "HighErrorRate",
                 &["bot_errors_total 0x20 1.51+1.51x80"],
                 &[
-                    "bot_errors_total 0x20 1.51+1.51x80",
+                    "bot_errors_total{shard=\"1\"} 0x20 1.51+1.51x80",
                     "rosey_bot_error_count_total{error_type=\"timeout\"} 0x20 1.49+1.49x80",
                 ],
             ),
@@ -106,7 +113,12 @@ fn where_health_and_metrics_both_speak_health_is_believed_and_where_it_is_silent
     };
     let shard = "bot_connected{shard=\"1\"} 1x20 0x60";
     let told = [(at - STEP, false), (at, true)];
-    promtool_with(&plan, &[case("one shard", &label, &[shard, health], &told)]);
+    // What one pod says in our words does not silence what another says in its own.
+    let mut beside = case("one shard beside another pod", &label, &[shard, health], &told);
+    let other = "rosey_bot_connected{namespace=\"bots\",rosey_monitor=\"rosey\",environment=\"prod\",pod=\"rosey-1\"}";
+    let inputs = beside["input_series"].as_array_mut().unwrap();
+    inputs.push(json!({ "series": other, "values": "1x80" }));
+    promtool_with(&plan, &[case("one shard", &label, &[shard, health], &told), beside]);
 }
 
 #[test]

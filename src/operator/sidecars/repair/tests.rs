@@ -94,11 +94,36 @@ fn the_next_pod_goes_only_when_the_one_in_place_of_the_first_is_ready_with_its_e
 }
 
 #[test]
+fn a_replacement_that_never_comes_is_given_up_after_ten_minutes() {
+    let before = [missing("a"), missing("b")];
+    let mut leader = Leader::knowing(&before);
+    leader.memory.evicted(&before[0], &before, leader.now);
+    let after = &before[1..];
+    let mut passed = Duration::ZERO;
+    while passed < GIVEN_UP {
+        assert_eq!(leader.memory.awaits_one(leader.now), passed < AWAITED, "{passed:?}");
+        let Step::Wait(Some(wait)) = leader.memory.next("rosey", after, leader.now) else {
+            panic!("nothing asks for another look after {passed:?}");
+        };
+        leader.now += wait;
+        passed += wait;
+    }
+    assert_eq!(passed, GIVEN_UP);
+    assert_eq!(leader.later(after), "evict b");
+}
+
+#[test]
 fn a_pod_that_comes_back_without_an_exporter_ends_it_for_every_leader() {
     let (a, b) = (missing("a"), missing("b"));
     let before = [a.clone(), b.clone()];
     let skipped = Exporter::Skipped("port 9100 is taken".into());
-    for exporter in [Exporter::Missing, skipped] {
+    for (exporter, why) in [
+        (
+            Exporter::Missing,
+            ", so the API server does not reach the operator's webhook",
+        ),
+        (skipped, ": port 9100 is taken"),
+    ] {
         let mut leader = Leader::knowing(&before);
         leader.memory.evicted(&a, &before, leader.now);
         let mut back = missing("c");
@@ -109,7 +134,8 @@ fn a_pod_that_comes_back_without_an_exporter_ends_it_for_every_leader() {
         let after = [b.clone(), back];
         assert_eq!(leader.next(&after), "rest");
         assert_eq!(Leader::knowing(&after).next(&after), "rest");
-        assert!(stopped(&after).unwrap().starts_with("pod c came in place of one"));
+        let said = "pod c came in place of one that the operator had evicted, without an exporter";
+        assert_eq!(stopped(&after).unwrap(), format!("{said}{why}"));
         // Somebody has mended it, and restarted that pod.
         let mended = [b.clone(), carrying("d", true)];
         assert_eq!(stopped(&mended), None);
@@ -143,12 +169,16 @@ fn who_is_not_replaced_by_anything_or_was_skipped_stays() {
 
     let pods = [missing("c")];
     let mut leader = Leader::knowing(&pods);
-    leader.memory.leave(&pods[0], "port 9100 is taken".into());
+    leader.memory.leave(&pods[0], "port 9100 is taken".into(), leader.now);
     assert_eq!(leader.next(&pods), "rest");
+    assert_eq!(leader.memory.asks_again(leader.now), Some(ASKED));
+    leader.now += ASKED;
     assert_eq!(
         leader.memory.waits("rosey", &pods).unwrap(),
         "leaves pod c, because a new one would have none either: port 9100 is taken"
     );
+    // What stood in the way may be gone.
+    assert_eq!(leader.next(&pods), "evict c");
 }
 
 #[test]

@@ -208,6 +208,16 @@ fn a_new_pod_with_the_image_holds_the_others_back_until_it_runs() {
 }
 
 #[test]
+fn a_pod_that_has_not_started_is_no_trial_and_one_that_runs_comes_first() {
+    let pending = pod("a", "1", State::Starting);
+    let broken = pod("b", "1", State::NoImage("ErrImagePull".into()));
+    assert_eq!(Leader::new().next(&[pending.clone()]), "rest");
+    assert_eq!(Leader::new().next(&[pending.clone(), broken.clone()]), "update b");
+    let all = [pending, broken, running("c", "1"), running("d", "1")];
+    assert_eq!(Leader::new().next(&all), "update c");
+}
+
+#[test]
 fn what_can_not_be_changed_is_tried_once_and_told() {
     let pods = [running("a", "1"), running("b", "1")];
     let mut leader = Leader::new();
@@ -223,6 +233,45 @@ fn what_can_not_be_changed_is_tried_once_and_told() {
     assert_eq!(leader.memory.left("rosey", &pods, "3"), None);
     assert_eq!(leader.next(&[]), "rest");
     assert!(leader.memory.left.is_empty());
+}
+
+#[test]
+fn what_the_plan_leaves_is_told_and_asked_again_after_a_minute() {
+    let pods = [running("a", "1"), running("b", "1")];
+    let mut leader = Leader::new();
+    leader.memory.leave(&pods[1], "2", "forbidden".into());
+    assert_eq!(leader.memory.asks_again(leader.now), None);
+    for _ in 0..2 {
+        assert_eq!(leader.next(&pods), "update a");
+        leader
+            .memory
+            .leave_for_now(&pods[0], "2", "two monitors select it".into(), leader.now);
+        assert_eq!(leader.after(ASKED / 2).next(&pods), "rest");
+        assert_eq!(leader.memory.asks_again(leader.now), Some(ASKED / 2));
+        leader.after(ASKED / 2);
+        assert_eq!(
+            leader.memory.left("rosey", &pods, "2").unwrap(),
+            "pod a can't be changed in place (two monitors select it)",
+            "until it is known better"
+        );
+    }
+}
+
+#[test]
+fn an_image_that_does_not_stay_in_a_pod_is_written_once_and_told() {
+    let pods = [running("a", "1"), running("b", "1")];
+    let mut leader = Leader::new();
+    assert_eq!(leader.next(&pods), "update a");
+    leader.memory.wrote(&pods[0], "2", leader.now);
+    assert_eq!(leader.after(SHOWN / 2).next(&pods), "wait", "the watch may be late");
+    assert_eq!(leader.after(SHOWN).next(&pods), "update b");
+    assert_eq!(
+        leader.memory.left("rosey", &pods, "2").unwrap(),
+        "pod a can't be changed in place (something changes the image back to 1)"
+    );
+    // The watch was only late.
+    let late = [running("a", "2"), running("b", "2")];
+    assert_eq!(leader.memory.left("rosey", &late, "2"), None);
 }
 
 #[test]
