@@ -51,6 +51,8 @@ const CONCERN: &str = "logs";
 /// The log, and the thread that follows it for as long as this exists.
 pub(crate) struct Logs {
     path: PathBuf,
+    /// Whether the log's volume is one of this pod's. If not, nothing is known, and what the bot itself counts stands.
+    mounted: bool,
     shared: Arc<Shared>,
     /// Whether the thread has once reached the end of what was there.
     caught_up: watch::Receiver<bool>,
@@ -78,8 +80,6 @@ enum Standing {
     Following,
     /// There is no file: nothing was written, and the counters are right.
     Missing,
-    /// The volume is not mounted in this pod: nothing is known.
-    Unmounted,
     Failing(String),
 }
 
@@ -96,6 +96,8 @@ impl Logs {
     /// Begins to follow, at the end of the file, or where `folder` says that an exporter before this one stopped.
     pub fn new(rootfs: &Path, logs: &config::Logs, folder: Option<Arc<Folder>>) -> Self {
         let path = below(rootfs, &logs.path);
+        // Asked once: mounts are fixed when the pod is created, and these families must not change hands between two scrapes.
+        let mounted = !Mount::of(rootfs, &logs.path).is_some_and(|mount| mount.is_missing().unwrap_or(false));
         let seen = Seen {
             at: Instant::now(),
             unread: 0,
@@ -109,21 +111,23 @@ impl Logs {
         let (catches_up, caught_up) = watch::channel(false);
         let thread = Thread {
             path: path.clone(),
-            mount: Mount::of(rootfs, &logs.path),
             folder,
             shared: shared.clone(),
             caught_up: catches_up,
             missing: None,
         };
-        let started = std::thread::Builder::new()
-            .name("logs".into())
-            .stack_size(STACK)
-            .spawn(move || thread.follow(&ended));
-        if let Err(error) = started {
-            locked(&shared.seen).standing = Standing::Failing(format!("can't start a thread: {error}"));
+        if mounted {
+            let started = std::thread::Builder::new()
+                .name("logs".into())
+                .stack_size(STACK)
+                .spawn(move || thread.follow(&ended));
+            if let Err(error) = started {
+                locked(&shared.seen).standing = Standing::Failing(format!("can't start a thread: {error}"));
+            }
         }
         Self {
             path,
+            mounted,
             shared,
             caught_up,
             _thread: end,
@@ -142,9 +146,6 @@ impl Logs {
         if waited >= PATIENCE {
             let problem = format!("the file system has not answered for {} s", waited.as_secs());
             return failed(page, problem);
-        }
-        if matches!(standing, Standing::Unmounted) {
-            return Reading::of(page);
         }
         page.add(&EXPORTER_LOG_UNREAD_BYTES, &[], unread as f64);
         if matches!(standing, Standing::CatchingUp) {
@@ -173,6 +174,9 @@ impl Source for Logs {
     }
 
     fn families(&self) -> &'static [&'static Metric] {
+        if !self.mounted {
+            return &[];
+        }
         &[
             &LOG_LINES_TOTAL,
             &BOT_COMMAND_COUNT_TOTAL,
@@ -188,6 +192,9 @@ impl Source for Logs {
 
     fn read(self: Arc<Self>) -> Pin<Box<dyn Future<Output = Reading> + Send>> {
         Box::pin(async move {
+            if !self.mounted {
+                return Reading::default();
+            }
             let mut caught_up = self.caught_up.clone();
             // Either way: what is known says whether it is enough.
             let _ = tokio::time::timeout(START, caught_up.wait_for(|caught_up| *caught_up)).await;
@@ -199,7 +206,6 @@ impl Source for Logs {
 /// What the thread has.
 struct Thread {
     path: PathBuf,
-    mount: Option<Mount>,
     folder: Option<Arc<Folder>>,
     shared: Arc<Shared>,
     caught_up: watch::Sender<bool>,
@@ -252,8 +258,6 @@ impl Thread {
         let caught_up = *self.caught_up.borrow() || !look.more;
         let standing = if let Some(problem) = &look.problem {
             Standing::Failing(problem.clone())
-        } else if look.missing && !has_file && self.is_unmounted() {
-            Standing::Unmounted
         } else if !caught_up {
             Standing::CatchingUp
         } else if look.missing && (!has_file || missing_for >= PATIENCE) {
@@ -271,12 +275,6 @@ impl Thread {
         }
     }
 
-    fn is_unmounted(&self) -> bool {
-        self.mount
-            .as_ref()
-            .is_some_and(|mount| mount.is_missing().unwrap_or(false))
-    }
-
     /// Says whether there is nothing left to save.
     fn save(&self, follower: &Follower) -> bool {
         let Some(folder) = &self.folder else { return true };
@@ -286,5 +284,35 @@ impl Thread {
             tally: locked(&self.shared.tally).clone(),
         };
         folder.save(CONCERN, &kept)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sidecar::VOLUMES_DIR;
+
+    #[tokio::test]
+    async fn a_log_whose_volume_is_not_in_this_pod_takes_no_family_from_the_bot() {
+        let pod = tempfile::tempdir().unwrap();
+        let config = config::Logs {
+            path: format!("{VOLUMES_DIR}/data/rosey.log"),
+        };
+        let logs = Arc::new(Logs::new(pod.path(), &config, None));
+        assert!(logs.families().is_empty());
+        let reading = logs.clone().read().await;
+        assert_eq!((reading.page.text().as_str(), reading.problem), ("", None));
+
+        // Where it is, the log counts, and one that comes later does not change what was said to the bot.
+        std::fs::create_dir_all(below(pod.path(), VOLUMES_DIR).join("data")).unwrap();
+        assert!(logs.families().is_empty());
+        let mounted = Arc::new(Logs::new(pod.path(), &config, None));
+        assert!(
+            mounted
+                .families()
+                .iter()
+                .any(|family| family.name == COMMANDS_TOTAL.name)
+        );
+        assert!(mounted.read().await.problem.is_some());
     }
 }
