@@ -350,7 +350,7 @@ fn whatever_the_log_says_memory_is_bounded() {
     scene.writes(0);
     let page = exporter.scrape();
     assert!(
-        page.value("rosey_exporter_samples_dropped{reason=\"too_many_values\"}")
+        page.value("rosey_exporter_log_commands_dropped_total{reason=\"too_many_values\"}")
             .unwrap()
             > 1_000.0
     );

@@ -27,8 +27,8 @@ use tokio::sync::watch;
 use super::{Mount, Reading, Source, below};
 use crate::catalogue::metrics::{
     BOT_COMMAND_COUNT_TOTAL, BOT_ERROR_COUNT_TOTAL, COMMAND_LATENCY_SECONDS, COMMANDS_TOTAL,
-    EXPORTER_LOG_LINES_UNPARSED_TOTAL, EXPORTER_LOG_ROTATIONS_TOTAL, EXPORTER_LOG_TRUNCATIONS_TOTAL,
-    EXPORTER_LOG_UNREAD_BYTES, LOG_LINES_TOTAL, Metric,
+    EXPORTER_LOG_COMMANDS_DROPPED_TOTAL, EXPORTER_LOG_LINES_UNPARSED_TOTAL, EXPORTER_LOG_ROTATIONS_TOTAL,
+    EXPORTER_LOG_TRUNCATIONS_TOTAL, EXPORTER_LOG_UNREAD_BYTES, LOG_LINES_TOTAL, Metric,
 };
 use crate::exporter::locked;
 use crate::exporter::page::Page;
@@ -153,10 +153,9 @@ impl Logs {
             let problem = format!("still reads what was written while the exporter was away; {unread} bytes are left");
             return failed(page, problem);
         }
-        let dropped = locked(&self.shared.tally).print(&mut page);
+        locked(&self.shared.tally).print(&mut page);
         let problem = matches!(standing, Standing::Missing).then(|| format!("{}: is not there", self.path.display()));
         Reading {
-            dropped,
             problem,
             ..Reading::of(page)
         }
@@ -184,6 +183,7 @@ impl Source for Logs {
             &COMMANDS_TOTAL,
             &COMMAND_LATENCY_SECONDS,
             &EXPORTER_LOG_LINES_UNPARSED_TOTAL,
+            &EXPORTER_LOG_COMMANDS_DROPPED_TOTAL,
             &EXPORTER_LOG_ROTATIONS_TOTAL,
             &EXPORTER_LOG_TRUNCATIONS_TOTAL,
             &EXPORTER_LOG_UNREAD_BYTES,
