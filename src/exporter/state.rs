@@ -10,7 +10,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -95,11 +95,7 @@ impl Folder {
         let unusable = match read(&path, concern) {
             Ok(content) if sensible(&content) => return Some(content),
             Ok(_) => Unusable::Senseless,
-            Err(Unusable::Unreadable(error))
-                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
-            {
-                return None;
-            }
+            Err(Unusable::Unreadable(error)) if is_absent(&error) => return None,
             Err(unusable) => unusable,
         };
         let aside = self.path.join(format!("{concern}.json.unusable"));
@@ -116,6 +112,23 @@ impl Folder {
             }
         }
         None
+    }
+
+    /// Puts aside what another process saved of `concern`, under a name that nothing has, and says whether the place is free.
+    pub fn put_aside(&self, concern: &'static str) -> bool {
+        let (file, millis) = (
+            self.file(concern),
+            SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis(),
+        );
+        let aside = self.path.join(format!("{concern}.json.until-{millis}"));
+        match fs::rename(&file, &aside) {
+            Ok(()) => {
+                let (file, aside) = (file.display(), aside.display());
+                tracing::warn!("{file}: counting has begun without it, so it is now {aside}");
+                true
+            }
+            Err(error) => is_absent(&error),
+        }
     }
 
     /// Removes what a process left that died while it saved.
@@ -195,6 +208,10 @@ impl Folder {
         let outcomes = locked(&self.outcomes);
         (!outcomes.is_empty()).then(|| outcomes.values().all(|outcome| outcome.saved))
     }
+}
+
+fn is_absent(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
 fn read<T: DeserializeOwned>(path: &Path, concern: &str) -> Result<T, Unusable> {
