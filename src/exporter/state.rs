@@ -65,6 +65,14 @@ enum Unusable {
     Senseless,
 }
 
+/// A file that can't be read now. Another time it can, perhaps, so it stays as it is.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: can't be read: {source}", path.display())]
+pub(super) struct Unread {
+    path: PathBuf,
+    source: std::io::Error,
+}
+
 #[derive(Deserialize)]
 struct Label {
     rosey_exporter: String,
@@ -89,13 +97,32 @@ impl Folder {
 
     /// What was saved of `concern`, if there is something and `sensible` finds nothing wrong with it. A file that is of no use is put
     /// aside, and the log says so.
-    pub fn load<T: DeserializeOwned>(&self, concern: &'static str, sensible: impl FnOnce(&T) -> bool) -> Option<T> {
+    ///
+    /// # Errors
+    /// When it can't be read, which says nothing of its content. What is counted meanwhile must not be saved in its place.
+    pub fn load<T: DeserializeOwned>(
+        &self,
+        concern: &'static str,
+        sensible: impl FnOnce(&T) -> bool,
+    ) -> Result<Option<T>, Unread> {
         self.sweep(concern);
         let path = self.file(concern);
         let unusable = match read(&path, concern) {
-            Ok(content) if sensible(&content) => return Some(content),
+            Ok(content) if sensible(&content) => return Ok(Some(content)),
             Ok(_) => Unusable::Senseless,
-            Err(Unusable::Unreadable(error)) if is_absent(&error) => return None,
+            Err(Unusable::Unreadable(error)) if is_absent(&error) => return Ok(None),
+            Err(Unusable::Unreadable(source)) if fs::metadata(&path).map_or(true, |found| found.is_file()) => {
+                let unread = Unread { path, source };
+                let outcome = Outcome {
+                    saved: false,
+                    content: 0,
+                };
+                let before = locked(&self.outcomes).insert(concern, outcome);
+                if before.is_none_or(|before| before.saved) {
+                    tracing::warn!("{unread}; it is tried again, and nothing is saved until then");
+                }
+                return Err(unread);
+            }
             Err(unusable) => unusable,
         };
         let aside = self.path.join(format!("{concern}.json.unusable"));
@@ -111,7 +138,7 @@ impl Folder {
                 tracing::warn!("{path}: {unusable}; counting begins anew, and it can't be put aside: {error}");
             }
         }
-        None
+        Ok(None)
     }
 
     /// Puts aside what another process saved of `concern`, under a name that nothing has, and says whether the place is free.
@@ -256,13 +283,16 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let folder = Folder::new(place.path().to_owned());
         assert_eq!(folder.saved(), None);
-        assert_eq!(folder.load::<Vec<u64>>("numbers", |_| true), None);
+        assert_eq!(folder.load::<Vec<u64>>("numbers", |_| true).unwrap(), None);
         assert!(folder.save("numbers", &[1, 2]));
         assert!(folder.save("numbers", &[1, 2, u64::MAX]));
         assert_eq!(folder.saved(), Some(true));
         assert_eq!(names(place.path()), ["numbers.json"]);
         let next = Folder::new(place.path().to_owned());
-        assert_eq!(next.load::<Vec<u64>>("numbers", |_| true), Some(vec![1, 2, u64::MAX]));
+        assert_eq!(
+            next.load::<Vec<u64>>("numbers", |_| true).unwrap(),
+            Some(vec![1, 2, u64::MAX])
+        );
     }
 
     #[test]
@@ -288,14 +318,32 @@ mod tests {
             let place = tempfile::tempdir().unwrap();
             fs::write(place.path().join("numbers.json"), content).unwrap();
             let folder = Folder::new(place.path().to_owned());
-            assert_eq!(folder.load::<Vec<u64>>("numbers", |_| true), None, "{content:.50}");
+            assert_eq!(
+                folder.load::<Vec<u64>>("numbers", |_| true).unwrap(),
+                None,
+                "{content:.50}"
+            );
             assert_eq!(names(place.path()), ["numbers.json.unusable"], "{content:.50}");
         }
         let place = tempfile::tempdir().unwrap();
         fs::write(place.path().join("numbers.json"), whole).unwrap();
         let folder = Folder::new(place.path().to_owned());
-        assert_eq!(folder.load::<Vec<u64>>("numbers", Vec::is_empty), None);
+        assert_eq!(folder.load::<Vec<u64>>("numbers", Vec::is_empty).unwrap(), None);
         assert_eq!(names(place.path()), ["numbers.json.unusable"]);
+    }
+
+    #[test]
+    fn a_file_that_can_not_be_read_now_stays_where_it_is() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("numbers.json");
+        std::os::unix::fs::symlink(&path, &path).unwrap();
+        let folder = Folder::new(place.path().to_owned());
+        for _ in 0..2 {
+            let unread = folder.load::<Vec<u64>>("numbers", |_| true).unwrap_err().to_string();
+            assert!(unread.contains("numbers.json: can't be read: "), "{unread}");
+            assert_eq!(names(place.path()), ["numbers.json"]);
+            assert_eq!(folder.saved(), Some(false));
+        }
     }
 
     #[test]
@@ -305,9 +353,9 @@ mod tests {
         let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, kind, mode, 0).unwrap();
         let folder = Folder::new(place.path().to_owned());
-        assert_eq!(folder.load::<Vec<u64>>("numbers", |_| true), None);
+        assert_eq!(folder.load::<Vec<u64>>("numbers", |_| true).unwrap(), None);
         assert!(folder.save("numbers", &[1]));
-        assert_eq!(folder.load::<Vec<u64>>("numbers", |_| true), Some(vec![1]));
+        assert_eq!(folder.load::<Vec<u64>>("numbers", |_| true).unwrap(), Some(vec![1]));
     }
 
     #[test]
@@ -315,7 +363,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("later");
         let folder = Folder::new(path.clone());
-        assert_eq!(folder.load::<Vec<u64>>("numbers", |_| true), None);
+        assert_eq!(folder.load::<Vec<u64>>("numbers", |_| true).unwrap(), None);
         assert!(!folder.save("numbers", &[1]));
         assert_eq!(folder.saved(), Some(false));
         fs::create_dir(&path).unwrap();
@@ -329,7 +377,8 @@ mod tests {
         for name in [".numbers.0123.new", ".letters.0123.new"] {
             fs::write(place.path().join(name), "{").unwrap();
         }
-        Folder::new(place.path().to_owned()).load::<Vec<u64>>("numbers", |_| true);
+        let swept = Folder::new(place.path().to_owned()).load::<Vec<u64>>("numbers", |_| true);
+        assert!(swept.unwrap().is_none());
         assert_eq!(names(place.path()), [".letters.0123.new"]);
     }
 
@@ -346,7 +395,8 @@ mod tests {
                 });
             }
         });
-        let last: Vec<u64> = Folder::new(place.path().to_owned()).load("numbers", |_| true).unwrap();
+        let last: Option<Vec<u64>> = Folder::new(place.path().to_owned()).load("numbers", |_| true).unwrap();
+        let last = last.unwrap();
         assert_eq!(last.len(), 500);
         assert!(last.iter().all(|number| *number == last[0] && number % 100 == 49));
         assert_eq!(names(place.path()), ["numbers.json"]);

@@ -32,7 +32,7 @@ use crate::catalogue::metrics::{
 };
 use crate::exporter::locked;
 use crate::exporter::page::Page;
-use crate::exporter::state::{Folder, INTERVAL};
+use crate::exporter::state::{Folder, INTERVAL, Unread};
 use crate::sidecar::config;
 use follower::{Follower, Look, Position};
 use tally::Tally;
@@ -215,7 +215,7 @@ struct Thread {
 
 impl Thread {
     fn follow(mut self, ended: &Receiver<Infallible>) {
-        let mut follower = self.resume();
+        let Some(mut follower) = self.begin(ended) else { return };
         let (mut changed, mut tried) = (true, None::<Instant>);
         loop {
             let now = Instant::now();
@@ -234,18 +234,40 @@ impl Thread {
         }
     }
 
-    fn resume(&self) -> Follower {
-        let kept = self.folder.as_ref().and_then(|folder| {
-            let kept: Kept = folder.load(CONCERN, |kept: &Kept| kept.tally.is_sensible())?;
-            // Of another log there is nothing to go on with.
-            (kept.path == self.path).then_some(kept)
-        });
-        let Some(Kept { position, tally, .. }) = kept else {
-            return Follower::new(&self.path, None);
+    /// The follower, once it is known where it begins; none if the end came first.
+    fn begin(&self, ended: &Receiver<Infallible>) -> Option<Follower> {
+        loop {
+            let resumed = self.resume();
+            let (standing, follower) = match resumed {
+                Ok(follower) => (Standing::CatchingUp, Some(follower)),
+                Err(unread) => (
+                    Standing::Failing(format!("how far it was read is not known: {unread}")),
+                    None,
+                ),
+            };
+            *locked(&self.shared.seen) = Seen {
+                at: Instant::now(),
+                unread: 0,
+                standing,
+            };
+            if follower.is_some() || ended.recv_timeout(POLL) != Err(RecvTimeoutError::Timeout) {
+                return follower;
+            }
+        }
+    }
+
+    fn resume(&self) -> Result<Follower, Unread> {
+        let kept = match &self.folder {
+            Some(folder) => folder.load::<Kept>(CONCERN, |kept| kept.tally.is_sensible())?,
+            None => None,
+        };
+        // Of another log there is nothing to go on with.
+        let Some(Kept { position, tally, .. }) = kept.filter(|kept| kept.path == self.path) else {
+            return Ok(Follower::new(&self.path, None));
         };
         tracing::info!(path = %self.path.display(), "goes on where the last exporter stopped reading the log");
         *locked(&self.shared.tally) = tally;
-        Follower::new(&self.path, Some(position))
+        Ok(Follower::new(&self.path, Some(position)))
     }
 
     fn tell(&mut self, look: &Look, has_file: bool, now: Instant) {
@@ -314,5 +336,28 @@ mod tests {
                 .any(|family| family.name == COMMANDS_TOTAL.name)
         );
         assert!(mounted.read().await.problem.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_state_that_can_not_be_read_now_is_waited_for() {
+        let place = tempfile::tempdir().unwrap();
+        let (log, state) = (place.path().join("rosey.log"), place.path().join("logs.json"));
+        std::fs::write(&log, "{}\n").unwrap();
+        std::os::unix::fs::symlink(&state, &state).unwrap();
+        let config = config::Logs {
+            path: log.to_str().unwrap().to_owned(),
+        };
+        let folder = Arc::new(Folder::new(place.path().to_owned()));
+        let logs = Arc::new(Logs::new(Path::new("/"), &config, Some(folder.clone())));
+        // Until the thread has looked.
+        let told = |problem: &String| problem.contains("logs.json: can't be read: ");
+        while !logs.clone().read().await.problem.as_ref().is_some_and(told) {}
+        assert!(state.is_symlink());
+
+        std::fs::remove_file(&state).unwrap();
+        while logs.clone().read().await.problem.is_some() || folder.saved() != Some(true) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(state.is_file());
     }
 }

@@ -101,8 +101,10 @@ impl Ledger {
 }
 
 fn keep(book: &Mutex<Book>, folder: &Folder, requests: &Receiver<oneshot::Sender<bool>>) {
-    restore(book, folder);
     let save = || {
+        if !restore(book, folder) {
+            return false;
+        }
         if !locked(book).ours.contains(folder.path()) {
             if !folder.put_aside(CONCERN) {
                 return false;
@@ -133,13 +135,15 @@ fn keep(book: &Mutex<Book>, folder: &Folder, requests: &Receiver<oneshot::Sender
     }
 }
 
-/// Adds what an earlier process left in `folder`, where that may still be added.
-fn restore(book: &Mutex<Book>, folder: &Folder) {
+/// Adds what an earlier process left in `folder`, where that may still be added. Says whether that is settled.
+fn restore(book: &Mutex<Book>, folder: &Folder) -> bool {
     let may_restore = |book: &Book| !book.restored && !book.ours.contains(folder.path());
     if !may_restore(&locked(book)) {
-        return;
+        return true;
     }
-    let earlier: Option<Deployments> = folder.load(CONCERN, Deployments::is_sensible);
+    let Ok(earlier) = folder.load::<Deployments>(CONCERN, Deployments::is_sensible) else {
+        return false;
+    };
     let mut book = locked(book);
     // Meanwhile another folder may have been named, and read.
     if may_restore(&book) {
@@ -150,6 +154,7 @@ fn restore(book: &Mutex<Book>, folder: &Folder) {
         book.ours.insert(folder.path().to_owned());
     }
     book.complete = true;
+    true
 }
 
 #[cfg(test)]
@@ -207,6 +212,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_file_that_can_not_be_read_for_a_while_is_gone_on_with_later() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = || Arc::new(Folder::new(place.path().to_owned()));
+        let earlier = Ledger::default();
+        earlier.keep_in(Some(&folder()));
+        assert_eq!(earlier.record(FAILED).await, Some(true));
+        drop(earlier);
+
+        let (file, away) = (place.path().join("deployments.json"), place.path().join("away"));
+        std::fs::rename(&file, &away).unwrap();
+        std::os::unix::fs::symlink(&file, &file).unwrap();
+        let ledger = Ledger::default();
+        ledger.keep_in(Some(&folder()));
+        assert_eq!(ledger.record(FAILED).await, Some(false));
+        assert!(ledger.page().is_none());
+
+        std::fs::rename(&away, &file).unwrap();
+        assert_eq!(ledger.record(FAILED).await, Some(true));
+        assert_eq!(failures(&ledger), 3);
+        assert_eq!(saved_failures(place.path()), [3]);
+    }
+
+    #[tokio::test]
     async fn without_a_folder_nothing_is_said_of_saving() {
         let ledger = Ledger::default();
         assert!(ledger.page().is_none(), "the configuration is not known yet");
@@ -238,7 +266,10 @@ mod tests {
         ledger.keep_in(Some(&first));
         assert_eq!(ledger.record(FAILED).await, Some(true));
         assert_eq!(failures(&ledger), 3);
-        let [first, second] = [first, second].map(|folder| folder.load::<Deployments>(CONCERN, |_| true).unwrap());
+        let [first, second] = [first, second].map(|folder| {
+            let saved = folder.load::<Deployments>(CONCERN, |_| true).unwrap();
+            saved.unwrap()
+        });
         assert_eq!([first.by_status[1], second.by_status[1]], [3, 2]);
     }
 
