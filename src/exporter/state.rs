@@ -230,10 +230,14 @@ impl Folder {
         Ok(())
     }
 
-    /// Whether all was saved when it was last tried; nothing before the first attempt.
-    pub fn saved(&self) -> Option<bool> {
+    /// Whether all of what `is_meant` to be saved was when it was last tried; nothing before the first attempt. What is not counted
+    /// any more would keep its last outcome for ever.
+    pub fn saved(&self, is_meant: impl Fn(&str) -> bool) -> Option<bool> {
         let outcomes = locked(&self.outcomes);
-        (!outcomes.is_empty()).then(|| outcomes.values().all(|outcome| outcome.saved))
+        let meant = outcomes.iter().filter(|(concern, _)| is_meant(concern));
+        meant
+            .map(|(_, outcome)| outcome.saved)
+            .reduce(|all, saved| all && saved)
     }
 }
 
@@ -282,11 +286,11 @@ mod tests {
     fn what_is_saved_comes_back_in_the_next_process() {
         let place = tempfile::tempdir().unwrap();
         let folder = Folder::new(place.path().to_owned());
-        assert_eq!(folder.saved(), None);
+        assert_eq!(folder.saved(|_| true), None);
         assert_eq!(folder.load::<Vec<u64>>("numbers", |_| true).unwrap(), None);
         assert!(folder.save("numbers", &[1, 2]));
         assert!(folder.save("numbers", &[1, 2, u64::MAX]));
-        assert_eq!(folder.saved(), Some(true));
+        assert_eq!(folder.saved(|_| true), Some(true));
         assert_eq!(names(place.path()), ["numbers.json"]);
         let next = Folder::new(place.path().to_owned());
         assert_eq!(
@@ -342,7 +346,7 @@ mod tests {
             let unread = folder.load::<Vec<u64>>("numbers", |_| true).unwrap_err().to_string();
             assert!(unread.contains("numbers.json: can't be read: "), "{unread}");
             assert_eq!(names(place.path()), ["numbers.json"]);
-            assert_eq!(folder.saved(), Some(false));
+            assert_eq!(folder.saved(|_| true), Some(false));
         }
     }
 
@@ -365,10 +369,22 @@ mod tests {
         let folder = Folder::new(path.clone());
         assert_eq!(folder.load::<Vec<u64>>("numbers", |_| true).unwrap(), None);
         assert!(!folder.save("numbers", &[1]));
-        assert_eq!(folder.saved(), Some(false));
+        assert_eq!(folder.saved(|_| true), Some(false));
         fs::create_dir(&path).unwrap();
         assert!(folder.save("numbers", &[1]));
-        assert_eq!(folder.saved(), Some(true));
+        assert_eq!(folder.saved(|_| true), Some(true));
+    }
+
+    #[test]
+    fn what_is_not_counted_any_more_has_no_say_in_whether_all_is_saved() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = Folder::new(place.path().to_owned());
+        fs::create_dir(place.path().join("numbers.json")).unwrap();
+        assert!(!folder.save("numbers", &[1]));
+        assert!(folder.save("letters", &["a"]));
+        assert_eq!(folder.saved(|_| true), Some(false));
+        assert_eq!(folder.saved(|concern| concern == "letters"), Some(true));
+        assert_eq!(folder.saved(|_| false), None);
     }
 
     #[test]

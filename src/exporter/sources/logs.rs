@@ -46,7 +46,7 @@ const START: Duration = Duration::from_millis(200);
 /// Bytes of the thread's stack; the deepest call needs a tenth of it.
 const STACK: usize = 256 << 10;
 /// The name of the file that outlives the process.
-const CONCERN: &str = "logs";
+pub(crate) const CONCERN: &str = "logs";
 
 /// The log, and the thread that follows it for as long as this exists.
 pub(crate) struct Logs {
@@ -355,7 +355,7 @@ mod tests {
         assert!(state.is_symlink());
 
         std::fs::remove_file(&state).unwrap();
-        while logs.clone().read().await.problem.is_some() || folder.saved() != Some(true) {
+        while logs.clone().read().await.problem.is_some() || folder.saved(|_| true) != Some(true) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         assert!(state.is_file());

@@ -20,7 +20,7 @@ const WAITING: usize = 16;
 /// Bytes of the stack of the thread that saves.
 const STACK: usize = 256 << 10;
 /// The name of the file.
-const CONCERN: &str = "deployments";
+pub(crate) const CONCERN: &str = "deployments";
 
 /// Where deployments are recorded.
 #[derive(Debug, Default)]
