@@ -48,6 +48,9 @@ pub(super) struct Unparsed {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LeftOut {
+    /// Files of before do not have it.
+    #[serde(default)]
+    invalid: u64,
     too_long: u64,
     too_many_values: u64,
 }
@@ -85,7 +88,10 @@ impl Tally {
     pub fn is_sensible(&self) -> bool {
         self.latency.fits(&LATENCY_BUCKETS)
             && self.commands.len() <= VALUES
-            && self.commands.keys().all(|command| command.len() <= VALUE_BYTES)
+            && self
+                .commands
+                .keys()
+                .all(|command| command.len() <= VALUE_BYTES && !command.contains('\0'))
     }
 
     /// Counts a line, which is not longer than allowed and without its line feed. An empty one is none.
@@ -118,6 +124,11 @@ impl Tally {
 
     /// The counters of `command`, if it has or now gets a place.
     fn executions(&mut self, command: &str, now: Instant) -> Option<&mut Executions> {
+        // The bot's own metrics can't say it either.
+        if command.contains('\0') {
+            one_more(&mut self.left_out.invalid);
+            return None;
+        }
         if command.len() > VALUE_BYTES {
             one_more(&mut self.left_out.too_long);
             return None;
@@ -170,10 +181,15 @@ impl Tally {
             page.add(&EXPORTER_LOG_LINES_UNPARSED_TOTAL, &[("reason", reason)], lines as f64);
         }
         let LeftOut {
+            invalid,
             too_long,
             too_many_values,
         } = self.left_out;
-        for (reason, number) in [("too_long", too_long), ("too_many_values", too_many_values)] {
+        for (reason, number) in [
+            ("invalid", invalid),
+            ("too_long", too_long),
+            ("too_many_values", too_many_values),
+        ] {
             page.add(
                 &EXPORTER_LOG_COMMANDS_DROPPED_TOTAL,
                 &[("reason", reason)],
@@ -230,6 +246,7 @@ mod tests {
             "bot_command_latency_seconds_count 0",
             "rosey_exporter_log_lines_unparsed_total{reason=\"invalid\"} 0",
             "rosey_exporter_log_lines_unparsed_total{reason=\"too_long\"} 0",
+            "rosey_exporter_log_commands_dropped_total{reason=\"invalid\"} 0",
             "rosey_exporter_log_commands_dropped_total{reason=\"too_long\"} 0",
             "rosey_exporter_log_commands_dropped_total{reason=\"too_many_values\"} 0",
             "rosey_exporter_log_rotations_total 0",
@@ -297,6 +314,26 @@ mod tests {
         execute(&mut tally, "new", later);
         assert!(tally.commands.contains_key("c0") && tally.commands.contains_key("new"));
         assert_eq!(tally.commands.len(), VALUES);
+    }
+
+    #[test]
+    fn a_command_with_a_byte_that_no_label_has_is_counted_without_its_name() {
+        let tally = tally(&[r#"{"level": "ERROR", "command": "a\u0000b", "execution_time_ms": 1}"#]);
+        let samples = samples(&tally);
+        assert_eq!((tally.commands.len(), tally.latency.count()), (0, 1));
+        assert_eq!(dropped(&tally, "invalid"), 1);
+        assert!(!samples.concat().contains('\0'));
+
+        // A file from before has no such count.
+        let text = serde_json::to_string(&tally).unwrap();
+        let before = text.replace("\"invalid\":1,\"too_long\":0,\"too_many", "\"too_long\":0,\"too_many");
+        assert_ne!(before, text);
+        assert!(serde_json::from_str::<Tally>(&before).unwrap().is_sensible());
+        let odd = text.replace(
+            "\"commands\":{}",
+            r#""commands":{"a\u0000":{"succeeded":1,"failed":0}}"#,
+        );
+        assert!(!serde_json::from_str::<Tally>(&odd).unwrap().is_sensible());
     }
 
     #[test]
