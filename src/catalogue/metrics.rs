@@ -93,6 +93,7 @@ metrics! {
     EXPORTER_CONFIG_LAST_RELOAD_SUCCESSFUL = Gauge "rosey_exporter_config_last_reload_successful" [] "Whether the configuration file was understood when it was last read (1) or an older one is in force (0).";
     EXPORTER_WEB_CONFIG_LAST_RELOAD_SUCCESSFUL = Gauge "rosey_exporter_web_config_last_reload_successful" [] "Whether the web configuration file was understood when it was last read (1) or not (0).";
     EXPORTER_LOG_LINES_UNPARSED_TOTAL = Counter "rosey_exporter_log_lines_unparsed_total" ["reason"] "Lines of the bot's log that could not be read, by reason.";
+    EXPORTER_LOG_COMMANDS_DROPPED_TOTAL = Counter "rosey_exporter_log_commands_dropped_total" ["reason"] "Executions in the bot's log that the series by command leave out, by reason.";
     EXPORTER_LOG_ROTATIONS_TOTAL = Counter "rosey_exporter_log_rotations_total" [] "How often the bot's log went on in another file.";
     EXPORTER_LOG_TRUNCATIONS_TOTAL = Counter "rosey_exporter_log_truncations_total" [] "How often the bot's log was cut to a shorter one; what was written shortly before may be missing.";
     EXPORTER_LOG_UNREAD_BYTES = Gauge "rosey_exporter_log_unread_bytes" [] "Bytes of the bot's log that are still to be read.";

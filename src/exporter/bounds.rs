@@ -74,13 +74,9 @@ impl Dropped {
         self.0[reason as usize] += 1;
     }
 
-    pub fn count_many(&mut self, reason: Reason, number: u64) {
-        self.0[reason as usize] += number;
-    }
-
     pub fn add(&mut self, other: &Self) {
         for (ours, theirs) in self.0.iter_mut().zip(other.0) {
-            *ours += theirs;
+            *ours = ours.saturating_add(theirs);
         }
     }
 

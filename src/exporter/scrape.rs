@@ -21,7 +21,7 @@ use super::sources::deployments::{self, Ledger};
 use super::sources::disk::Disk;
 use super::sources::fetch::Bot;
 use super::sources::health::Health;
-use super::sources::logs::Logs;
+use super::sources::logs::{self, Logs};
 use super::sources::metrics::Metrics;
 use super::sources::plugins::Plugins;
 use super::sources::{Source, below};
@@ -313,10 +313,15 @@ impl Exporter {
             #[expect(clippy::cast_precision_loss, reason = "a sample is a double")]
             page.add(&series::EXPORTER_SAMPLES_DROPPED, &[("reason", reason)], number as f64);
         }
-        if let Some(saved) = locked(&self.folder).as_ref().and_then(|folder| folder.saved()) {
+        let config = setup.config.as_deref();
+        let is_meant = |concern: &str| match concern {
+            logs::CONCERN => config.is_some_and(|config| config.logs.is_some()),
+            deployments::CONCERN => config.is_some_and(|config| config.deployments),
+            _ => false,
+        };
+        if let Some(saved) = locked(&self.folder).as_ref().and_then(|folder| folder.saved(is_meant)) {
             page.add(&series::EXPORTER_STATE_SAVED, &[], f64::from(saved));
         }
-        let config = setup.config.as_deref();
         let environment = config.and_then(|config| config.environment.as_deref());
         if config.is_some_and(|config| config.pushgateway.is_some()) {
             self.pushes().print(&mut page, reader != Reader::Scraper);

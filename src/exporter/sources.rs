@@ -10,6 +10,8 @@ pub(crate) mod logs;
 pub(crate) mod metrics;
 pub(crate) mod plugins;
 
+use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -28,7 +30,8 @@ pub(crate) trait Source: Send + Sync {
     fn name(&self) -> &'static str;
     /// The longest that a reading may take.
     fn timeout(&self) -> Duration;
-    /// The families that come from here and from nowhere else, so that the bot's own metrics can't speak for them.
+    /// The families that come from here and from nowhere else, so that the bot's own metrics can't speak for them. They stay the
+    /// same for as long as the source exists.
     fn families(&self) -> &'static [&'static Metric];
     /// Reads it once; dropping the future ends the reading.
     fn read(self: Arc<Self>) -> Pin<Box<dyn Future<Output = Reading> + Send>>;
@@ -82,7 +85,9 @@ pub(crate) fn below(rootfs: &Path, path: &str) -> PathBuf {
 /// created: of a volume that is not there nothing is known, and nothing is broken. The monitor's condition Injected names it.
 #[derive(Debug)]
 struct Mount {
-    folder: PathBuf,
+    /// Where all volumes are mounted.
+    volumes: PathBuf,
+    name: OsString,
     told: AtomicBool,
 }
 
@@ -92,16 +97,30 @@ impl Mount {
         let inside = Path::new(path).strip_prefix(VOLUMES_DIR).ok()?;
         let volume = inside.components().next()?;
         Some(Self {
-            folder: below(rootfs, VOLUMES_DIR).join(volume),
+            volumes: below(rootfs, VOLUMES_DIR),
+            name: volume.as_os_str().to_owned(),
             told: AtomicBool::new(false),
         })
     }
 
-    /// Whether it is missing; the log says so once.
+    /// Whether it is missing; the log says so once. The names beside it tell that, which are the container's own: to ask the volume
+    /// itself would wait for its file system.
     fn is_missing(&self) -> std::io::Result<bool> {
-        let missing = !self.folder.try_exists()?;
+        let names = match self.volumes.read_dir() {
+            Ok(names) => Some(names),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let mut missing = true;
+        for entry in names.into_iter().flatten() {
+            if entry?.file_name() == self.name {
+                missing = false;
+                break;
+            }
+        }
         if missing && !self.told.swap(true, Ordering::Relaxed) {
-            tracing::warn!(folder = %self.folder.display(), "the volume is not mounted in this pod, so nothing is said of it");
+            let folder = self.volumes.join(&self.name);
+            tracing::warn!(folder = %folder.display(), "the volume is not mounted in this pod, so nothing is said of it");
         }
         Ok(missing)
     }

@@ -10,7 +10,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -65,6 +65,14 @@ enum Unusable {
     Senseless,
 }
 
+/// A file that can't be read now. Another time it can, perhaps, so it stays as it is.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: can't be read: {source}", path.display())]
+pub(super) struct Unread {
+    path: PathBuf,
+    source: std::io::Error,
+}
+
 #[derive(Deserialize)]
 struct Label {
     rosey_exporter: String,
@@ -89,16 +97,31 @@ impl Folder {
 
     /// What was saved of `concern`, if there is something and `sensible` finds nothing wrong with it. A file that is of no use is put
     /// aside, and the log says so.
-    pub fn load<T: DeserializeOwned>(&self, concern: &'static str, sensible: impl FnOnce(&T) -> bool) -> Option<T> {
+    ///
+    /// # Errors
+    /// When it can't be read, which says nothing of its content. What is counted meanwhile must not be saved in its place.
+    pub fn load<T: DeserializeOwned>(
+        &self,
+        concern: &'static str,
+        sensible: impl FnOnce(&T) -> bool,
+    ) -> Result<Option<T>, Unread> {
         self.sweep(concern);
         let path = self.file(concern);
         let unusable = match read(&path, concern) {
-            Ok(content) if sensible(&content) => return Some(content),
+            Ok(content) if sensible(&content) => return Ok(Some(content)),
             Ok(_) => Unusable::Senseless,
-            Err(Unusable::Unreadable(error))
-                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
-            {
-                return None;
+            Err(Unusable::Unreadable(error)) if is_absent(&error) => return Ok(None),
+            Err(Unusable::Unreadable(source)) if fs::metadata(&path).map_or(true, |found| found.is_file()) => {
+                let unread = Unread { path, source };
+                let outcome = Outcome {
+                    saved: false,
+                    content: 0,
+                };
+                let before = locked(&self.outcomes).insert(concern, outcome);
+                if before.is_none_or(|before| before.saved) {
+                    tracing::warn!("{unread}; it is tried again, and nothing is saved until then");
+                }
+                return Err(unread);
             }
             Err(unusable) => unusable,
         };
@@ -115,7 +138,24 @@ impl Folder {
                 tracing::warn!("{path}: {unusable}; counting begins anew, and it can't be put aside: {error}");
             }
         }
-        None
+        Ok(None)
+    }
+
+    /// Puts aside what another process saved of `concern`, under a name that nothing has, and says whether the place is free.
+    pub fn put_aside(&self, concern: &'static str) -> bool {
+        let (file, millis) = (
+            self.file(concern),
+            SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis(),
+        );
+        let aside = self.path.join(format!("{concern}.json.until-{millis}"));
+        match fs::rename(&file, &aside) {
+            Ok(()) => {
+                let (file, aside) = (file.display(), aside.display());
+                tracing::warn!("{file}: counting has begun without it, so it is now {aside}");
+                true
+            }
+            Err(error) => is_absent(&error),
+        }
     }
 
     /// Removes what a process left that died while it saved.
@@ -190,11 +230,19 @@ impl Folder {
         Ok(())
     }
 
-    /// Whether all was saved when it was last tried; nothing before the first attempt.
-    pub fn saved(&self) -> Option<bool> {
+    /// Whether all of what `is_meant` to be saved was when it was last tried; nothing before the first attempt. What is not counted
+    /// any more would keep its last outcome for ever.
+    pub fn saved(&self, is_meant: impl Fn(&str) -> bool) -> Option<bool> {
         let outcomes = locked(&self.outcomes);
-        (!outcomes.is_empty()).then(|| outcomes.values().all(|outcome| outcome.saved))
+        let meant = outcomes.iter().filter(|(concern, _)| is_meant(concern));
+        meant
+            .map(|(_, outcome)| outcome.saved)
+            .reduce(|all, saved| all && saved)
     }
+}
+
+fn is_absent(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
 fn read<T: DeserializeOwned>(path: &Path, concern: &str) -> Result<T, Unusable> {
@@ -238,14 +286,17 @@ mod tests {
     fn what_is_saved_comes_back_in_the_next_process() {
         let place = tempfile::tempdir().unwrap();
         let folder = Folder::new(place.path().to_owned());
-        assert_eq!(folder.saved(), None);
-        assert_eq!(folder.load::<Vec<u64>>("numbers", |_| true), None);
+        assert_eq!(folder.saved(|_| true), None);
+        assert_eq!(folder.load::<Vec<u64>>("numbers", |_| true).unwrap(), None);
         assert!(folder.save("numbers", &[1, 2]));
         assert!(folder.save("numbers", &[1, 2, u64::MAX]));
-        assert_eq!(folder.saved(), Some(true));
+        assert_eq!(folder.saved(|_| true), Some(true));
         assert_eq!(names(place.path()), ["numbers.json"]);
         let next = Folder::new(place.path().to_owned());
-        assert_eq!(next.load::<Vec<u64>>("numbers", |_| true), Some(vec![1, 2, u64::MAX]));
+        assert_eq!(
+            next.load::<Vec<u64>>("numbers", |_| true).unwrap(),
+            Some(vec![1, 2, u64::MAX])
+        );
     }
 
     #[test]
@@ -271,14 +322,32 @@ mod tests {
             let place = tempfile::tempdir().unwrap();
             fs::write(place.path().join("numbers.json"), content).unwrap();
             let folder = Folder::new(place.path().to_owned());
-            assert_eq!(folder.load::<Vec<u64>>("numbers", |_| true), None, "{content:.50}");
+            assert_eq!(
+                folder.load::<Vec<u64>>("numbers", |_| true).unwrap(),
+                None,
+                "{content:.50}"
+            );
             assert_eq!(names(place.path()), ["numbers.json.unusable"], "{content:.50}");
         }
         let place = tempfile::tempdir().unwrap();
         fs::write(place.path().join("numbers.json"), whole).unwrap();
         let folder = Folder::new(place.path().to_owned());
-        assert_eq!(folder.load::<Vec<u64>>("numbers", Vec::is_empty), None);
+        assert_eq!(folder.load::<Vec<u64>>("numbers", Vec::is_empty).unwrap(), None);
         assert_eq!(names(place.path()), ["numbers.json.unusable"]);
+    }
+
+    #[test]
+    fn a_file_that_can_not_be_read_now_stays_where_it_is() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("numbers.json");
+        std::os::unix::fs::symlink(&path, &path).unwrap();
+        let folder = Folder::new(place.path().to_owned());
+        for _ in 0..2 {
+            let unread = folder.load::<Vec<u64>>("numbers", |_| true).unwrap_err().to_string();
+            assert!(unread.contains("numbers.json: can't be read: "), "{unread}");
+            assert_eq!(names(place.path()), ["numbers.json"]);
+            assert_eq!(folder.saved(|_| true), Some(false));
+        }
     }
 
     #[test]
@@ -288,9 +357,9 @@ mod tests {
         let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, kind, mode, 0).unwrap();
         let folder = Folder::new(place.path().to_owned());
-        assert_eq!(folder.load::<Vec<u64>>("numbers", |_| true), None);
+        assert_eq!(folder.load::<Vec<u64>>("numbers", |_| true).unwrap(), None);
         assert!(folder.save("numbers", &[1]));
-        assert_eq!(folder.load::<Vec<u64>>("numbers", |_| true), Some(vec![1]));
+        assert_eq!(folder.load::<Vec<u64>>("numbers", |_| true).unwrap(), Some(vec![1]));
     }
 
     #[test]
@@ -298,12 +367,24 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("later");
         let folder = Folder::new(path.clone());
-        assert_eq!(folder.load::<Vec<u64>>("numbers", |_| true), None);
+        assert_eq!(folder.load::<Vec<u64>>("numbers", |_| true).unwrap(), None);
         assert!(!folder.save("numbers", &[1]));
-        assert_eq!(folder.saved(), Some(false));
+        assert_eq!(folder.saved(|_| true), Some(false));
         fs::create_dir(&path).unwrap();
         assert!(folder.save("numbers", &[1]));
-        assert_eq!(folder.saved(), Some(true));
+        assert_eq!(folder.saved(|_| true), Some(true));
+    }
+
+    #[test]
+    fn what_is_not_counted_any_more_has_no_say_in_whether_all_is_saved() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = Folder::new(place.path().to_owned());
+        fs::create_dir(place.path().join("numbers.json")).unwrap();
+        assert!(!folder.save("numbers", &[1]));
+        assert!(folder.save("letters", &["a"]));
+        assert_eq!(folder.saved(|_| true), Some(false));
+        assert_eq!(folder.saved(|concern| concern == "letters"), Some(true));
+        assert_eq!(folder.saved(|_| false), None);
     }
 
     #[test]
@@ -312,7 +393,8 @@ mod tests {
         for name in [".numbers.0123.new", ".letters.0123.new"] {
             fs::write(place.path().join(name), "{").unwrap();
         }
-        Folder::new(place.path().to_owned()).load::<Vec<u64>>("numbers", |_| true);
+        let swept = Folder::new(place.path().to_owned()).load::<Vec<u64>>("numbers", |_| true);
+        assert!(swept.unwrap().is_none());
         assert_eq!(names(place.path()), [".letters.0123.new"]);
     }
 
@@ -329,7 +411,8 @@ mod tests {
                 });
             }
         });
-        let last: Vec<u64> = Folder::new(place.path().to_owned()).load("numbers", |_| true).unwrap();
+        let last: Option<Vec<u64>> = Folder::new(place.path().to_owned()).load("numbers", |_| true).unwrap();
+        let last = last.unwrap();
         assert_eq!(last.len(), 500);
         assert!(last.iter().all(|number| *number == last[0] && number % 100 == 49));
         assert_eq!(names(place.path()), ["numbers.json"]);

@@ -333,6 +333,21 @@ fn a_change_elsewhere_in_the_configuration_leaves_the_log_as_it_is() {
 }
 
 #[test]
+fn a_log_that_is_not_read_any_more_has_no_say_in_whether_all_is_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, config) = (folder.path().join("rosey.log"), folder.path().join("exporter.yaml"));
+    let state = folder.path().join("logs.json");
+    std::os::unix::fs::symlink(&state, &state).unwrap();
+    let others = format!("deployments: true\nstate: {}\n", folder.path().display());
+    std::fs::write(&config, format!("logs: {{path: {}}}\n{others}", log.display())).unwrap();
+    let exporter = Exporter::start(&["--config", config.to_str().unwrap()], &[]);
+    let saved = |is: f64| (exporter.scrape().value("rosey_exporter_state_saved") == Some(is)).then_some(());
+    eventually("the log's state is told", || saved(0.0));
+    std::fs::write(&config, others).unwrap();
+    eventually("the deployments are saved", || saved(1.0));
+}
+
+#[test]
 fn whatever_the_log_says_memory_is_bounded() {
     let scene = Scene::new();
     let exporter = scene.exporter(true);
@@ -350,7 +365,7 @@ fn whatever_the_log_says_memory_is_bounded() {
     scene.writes(0);
     let page = exporter.scrape();
     assert!(
-        page.value("rosey_exporter_samples_dropped{reason=\"too_many_values\"}")
+        page.value("rosey_exporter_log_commands_dropped_total{reason=\"too_many_values\"}")
             .unwrap()
             > 1_000.0
     );

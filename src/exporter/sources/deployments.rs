@@ -14,7 +14,7 @@ use crate::catalogue::metrics::{
 use crate::exporter::histogram::Histogram;
 use crate::exporter::page::Page;
 
-pub(crate) use ledger::Ledger;
+pub(crate) use ledger::{CONCERN, Ledger};
 pub(crate) use record::{Refusal, deployment, form, json, rollback};
 
 /// What was recorded.

@@ -27,12 +27,12 @@ use tokio::sync::watch;
 use super::{Mount, Reading, Source, below};
 use crate::catalogue::metrics::{
     BOT_COMMAND_COUNT_TOTAL, BOT_ERROR_COUNT_TOTAL, COMMAND_LATENCY_SECONDS, COMMANDS_TOTAL,
-    EXPORTER_LOG_LINES_UNPARSED_TOTAL, EXPORTER_LOG_ROTATIONS_TOTAL, EXPORTER_LOG_TRUNCATIONS_TOTAL,
-    EXPORTER_LOG_UNREAD_BYTES, LOG_LINES_TOTAL, Metric,
+    EXPORTER_LOG_COMMANDS_DROPPED_TOTAL, EXPORTER_LOG_LINES_UNPARSED_TOTAL, EXPORTER_LOG_ROTATIONS_TOTAL,
+    EXPORTER_LOG_TRUNCATIONS_TOTAL, EXPORTER_LOG_UNREAD_BYTES, LOG_LINES_TOTAL, Metric,
 };
 use crate::exporter::locked;
 use crate::exporter::page::Page;
-use crate::exporter::state::{Folder, INTERVAL};
+use crate::exporter::state::{Folder, INTERVAL, Unread};
 use crate::sidecar::config;
 use follower::{Follower, Look, Position};
 use tally::Tally;
@@ -46,11 +46,13 @@ const START: Duration = Duration::from_millis(200);
 /// Bytes of the thread's stack; the deepest call needs a tenth of it.
 const STACK: usize = 256 << 10;
 /// The name of the file that outlives the process.
-const CONCERN: &str = "logs";
+pub(crate) const CONCERN: &str = "logs";
 
 /// The log, and the thread that follows it for as long as this exists.
 pub(crate) struct Logs {
     path: PathBuf,
+    /// Whether the log's volume is one of this pod's. If not, nothing is known, and what the bot itself counts stands.
+    mounted: bool,
     shared: Arc<Shared>,
     /// Whether the thread has once reached the end of what was there.
     caught_up: watch::Receiver<bool>,
@@ -78,8 +80,6 @@ enum Standing {
     Following,
     /// There is no file: nothing was written, and the counters are right.
     Missing,
-    /// The volume is not mounted in this pod: nothing is known.
-    Unmounted,
     Failing(String),
 }
 
@@ -96,6 +96,8 @@ impl Logs {
     /// Begins to follow, at the end of the file, or where `folder` says that an exporter before this one stopped.
     pub fn new(rootfs: &Path, logs: &config::Logs, folder: Option<Arc<Folder>>) -> Self {
         let path = below(rootfs, &logs.path);
+        // Asked once: mounts are fixed when the pod is created, and these families must not change hands between two scrapes.
+        let mounted = !Mount::of(rootfs, &logs.path).is_some_and(|mount| mount.is_missing().unwrap_or(false));
         let seen = Seen {
             at: Instant::now(),
             unread: 0,
@@ -109,21 +111,23 @@ impl Logs {
         let (catches_up, caught_up) = watch::channel(false);
         let thread = Thread {
             path: path.clone(),
-            mount: Mount::of(rootfs, &logs.path),
             folder,
             shared: shared.clone(),
             caught_up: catches_up,
             missing: None,
         };
-        let started = std::thread::Builder::new()
-            .name("logs".into())
-            .stack_size(STACK)
-            .spawn(move || thread.follow(&ended));
-        if let Err(error) = started {
-            locked(&shared.seen).standing = Standing::Failing(format!("can't start a thread: {error}"));
+        if mounted {
+            let started = std::thread::Builder::new()
+                .name("logs".into())
+                .stack_size(STACK)
+                .spawn(move || thread.follow(&ended));
+            if let Err(error) = started {
+                locked(&shared.seen).standing = Standing::Failing(format!("can't start a thread: {error}"));
+            }
         }
         Self {
             path,
+            mounted,
             shared,
             caught_up,
             _thread: end,
@@ -143,19 +147,15 @@ impl Logs {
             let problem = format!("the file system has not answered for {} s", waited.as_secs());
             return failed(page, problem);
         }
-        if matches!(standing, Standing::Unmounted) {
-            return Reading::of(page);
-        }
         page.add(&EXPORTER_LOG_UNREAD_BYTES, &[], unread as f64);
         if matches!(standing, Standing::CatchingUp) {
             // Counters that are behind those of the last process would look like a restart of the bot.
             let problem = format!("still reads what was written while the exporter was away; {unread} bytes are left");
             return failed(page, problem);
         }
-        let dropped = locked(&self.shared.tally).print(&mut page);
+        locked(&self.shared.tally).print(&mut page);
         let problem = matches!(standing, Standing::Missing).then(|| format!("{}: is not there", self.path.display()));
         Reading {
-            dropped,
             problem,
             ..Reading::of(page)
         }
@@ -173,6 +173,9 @@ impl Source for Logs {
     }
 
     fn families(&self) -> &'static [&'static Metric] {
+        if !self.mounted {
+            return &[];
+        }
         &[
             &LOG_LINES_TOTAL,
             &BOT_COMMAND_COUNT_TOTAL,
@@ -180,6 +183,7 @@ impl Source for Logs {
             &COMMANDS_TOTAL,
             &COMMAND_LATENCY_SECONDS,
             &EXPORTER_LOG_LINES_UNPARSED_TOTAL,
+            &EXPORTER_LOG_COMMANDS_DROPPED_TOTAL,
             &EXPORTER_LOG_ROTATIONS_TOTAL,
             &EXPORTER_LOG_TRUNCATIONS_TOTAL,
             &EXPORTER_LOG_UNREAD_BYTES,
@@ -188,6 +192,9 @@ impl Source for Logs {
 
     fn read(self: Arc<Self>) -> Pin<Box<dyn Future<Output = Reading> + Send>> {
         Box::pin(async move {
+            if !self.mounted {
+                return Reading::default();
+            }
             let mut caught_up = self.caught_up.clone();
             // Either way: what is known says whether it is enough.
             let _ = tokio::time::timeout(START, caught_up.wait_for(|caught_up| *caught_up)).await;
@@ -199,7 +206,6 @@ impl Source for Logs {
 /// What the thread has.
 struct Thread {
     path: PathBuf,
-    mount: Option<Mount>,
     folder: Option<Arc<Folder>>,
     shared: Arc<Shared>,
     caught_up: watch::Sender<bool>,
@@ -209,7 +215,7 @@ struct Thread {
 
 impl Thread {
     fn follow(mut self, ended: &Receiver<Infallible>) {
-        let mut follower = self.resume();
+        let Some(mut follower) = self.begin(ended) else { return };
         let (mut changed, mut tried) = (true, None::<Instant>);
         loop {
             let now = Instant::now();
@@ -228,18 +234,40 @@ impl Thread {
         }
     }
 
-    fn resume(&self) -> Follower {
-        let kept = self.folder.as_ref().and_then(|folder| {
-            let kept: Kept = folder.load(CONCERN, |kept: &Kept| kept.tally.is_sensible())?;
-            // Of another log there is nothing to go on with.
-            (kept.path == self.path).then_some(kept)
-        });
-        let Some(Kept { position, tally, .. }) = kept else {
-            return Follower::new(&self.path, None);
+    /// The follower, once it is known where it begins; none if the end came first.
+    fn begin(&self, ended: &Receiver<Infallible>) -> Option<Follower> {
+        loop {
+            let resumed = self.resume();
+            let (standing, follower) = match resumed {
+                Ok(follower) => (Standing::CatchingUp, Some(follower)),
+                Err(unread) => (
+                    Standing::Failing(format!("how far it was read is not known: {unread}")),
+                    None,
+                ),
+            };
+            *locked(&self.shared.seen) = Seen {
+                at: Instant::now(),
+                unread: 0,
+                standing,
+            };
+            if follower.is_some() || ended.recv_timeout(POLL) != Err(RecvTimeoutError::Timeout) {
+                return follower;
+            }
+        }
+    }
+
+    fn resume(&self) -> Result<Follower, Unread> {
+        let kept = match &self.folder {
+            Some(folder) => folder.load::<Kept>(CONCERN, |kept| kept.tally.is_sensible())?,
+            None => None,
+        };
+        // Of another log there is nothing to go on with.
+        let Some(Kept { position, tally, .. }) = kept.filter(|kept| kept.path == self.path) else {
+            return Ok(Follower::new(&self.path, None));
         };
         tracing::info!(path = %self.path.display(), "goes on where the last exporter stopped reading the log");
         *locked(&self.shared.tally) = tally;
-        Follower::new(&self.path, Some(position))
+        Ok(Follower::new(&self.path, Some(position)))
     }
 
     fn tell(&mut self, look: &Look, has_file: bool, now: Instant) {
@@ -252,8 +280,6 @@ impl Thread {
         let caught_up = *self.caught_up.borrow() || !look.more;
         let standing = if let Some(problem) = &look.problem {
             Standing::Failing(problem.clone())
-        } else if look.missing && !has_file && self.is_unmounted() {
-            Standing::Unmounted
         } else if !caught_up {
             Standing::CatchingUp
         } else if look.missing && (!has_file || missing_for >= PATIENCE) {
@@ -271,12 +297,6 @@ impl Thread {
         }
     }
 
-    fn is_unmounted(&self) -> bool {
-        self.mount
-            .as_ref()
-            .is_some_and(|mount| mount.is_missing().unwrap_or(false))
-    }
-
     /// Says whether there is nothing left to save.
     fn save(&self, follower: &Follower) -> bool {
         let Some(folder) = &self.folder else { return true };
@@ -286,5 +306,58 @@ impl Thread {
             tally: locked(&self.shared.tally).clone(),
         };
         folder.save(CONCERN, &kept)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sidecar::VOLUMES_DIR;
+
+    #[tokio::test]
+    async fn a_log_whose_volume_is_not_in_this_pod_takes_no_family_from_the_bot() {
+        let pod = tempfile::tempdir().unwrap();
+        let config = config::Logs {
+            path: format!("{VOLUMES_DIR}/data/rosey.log"),
+        };
+        let logs = Arc::new(Logs::new(pod.path(), &config, None));
+        assert!(logs.families().is_empty());
+        let reading = logs.clone().read().await;
+        assert_eq!((reading.page.text().as_str(), reading.problem), ("", None));
+
+        // Where it is, the log counts, and one that comes later does not change what was said to the bot.
+        std::fs::create_dir_all(below(pod.path(), VOLUMES_DIR).join("data")).unwrap();
+        assert!(logs.families().is_empty());
+        let mounted = Arc::new(Logs::new(pod.path(), &config, None));
+        assert!(
+            mounted
+                .families()
+                .iter()
+                .any(|family| family.name == COMMANDS_TOTAL.name)
+        );
+        assert!(mounted.read().await.problem.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_state_that_can_not_be_read_now_is_waited_for() {
+        let place = tempfile::tempdir().unwrap();
+        let (log, state) = (place.path().join("rosey.log"), place.path().join("logs.json"));
+        std::fs::write(&log, "{}\n").unwrap();
+        std::os::unix::fs::symlink(&state, &state).unwrap();
+        let config = config::Logs {
+            path: log.to_str().unwrap().to_owned(),
+        };
+        let folder = Arc::new(Folder::new(place.path().to_owned()));
+        let logs = Arc::new(Logs::new(Path::new("/"), &config, Some(folder.clone())));
+        // Until the thread has looked.
+        let told = |problem: &String| problem.contains("logs.json: can't be read: ");
+        while !logs.clone().read().await.problem.as_ref().is_some_and(told) {}
+        assert!(state.is_symlink());
+
+        std::fs::remove_file(&state).unwrap();
+        while logs.clone().read().await.problem.is_some() || folder.saved(|_| true) != Some(true) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(state.is_file());
     }
 }

@@ -1,5 +1,7 @@
 //! The deployments, and the file in which they outlive the process.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -18,7 +20,7 @@ const WAITING: usize = 16;
 /// Bytes of the stack of the thread that saves.
 const STACK: usize = 256 << 10;
 /// The name of the file.
-const CONCERN: &str = "deployments";
+pub(crate) const CONCERN: &str = "deployments";
 
 /// Where deployments are recorded.
 #[derive(Debug, Default)]
@@ -34,6 +36,8 @@ struct Book {
     complete: bool,
     /// Whether nothing of an earlier process may be added any more.
     restored: bool,
+    /// The folders whose file is ours: what is in it is counted here.
+    ours: BTreeSet<PathBuf>,
 }
 
 /// The thread that reads and writes the file: one that hangs holds this thread, and nobody else.
@@ -97,17 +101,16 @@ impl Ledger {
 }
 
 fn keep(book: &Mutex<Book>, folder: &Folder, requests: &Receiver<oneshot::Sender<bool>>) {
-    let restored = locked(book).restored;
-    if !restored {
-        let earlier: Option<Deployments> = folder.load(CONCERN, Deployments::is_sensible);
-        let mut book = locked(book);
-        if let Some(earlier) = earlier {
-            book.deployments.add(&earlier);
-            book.restored = true;
-        }
-        book.complete = true;
-    }
     let save = || {
+        if !restore(book, folder) {
+            return false;
+        }
+        if !locked(book).ours.contains(folder.path()) {
+            if !folder.put_aside(CONCERN) {
+                return false;
+            }
+            locked(book).ours.insert(folder.path().to_owned());
+        }
         let deployments = locked(book).deployments.clone();
         folder.save(CONCERN, &deployments)
     };
@@ -132,8 +135,32 @@ fn keep(book: &Mutex<Book>, folder: &Folder, requests: &Receiver<oneshot::Sender
     }
 }
 
+/// Adds what an earlier process left in `folder`, where that may still be added. Says whether that is settled.
+fn restore(book: &Mutex<Book>, folder: &Folder) -> bool {
+    let may_restore = |book: &Book| !book.restored && !book.ours.contains(folder.path());
+    if !may_restore(&locked(book)) {
+        return true;
+    }
+    let Ok(earlier) = folder.load::<Deployments>(CONCERN, Deployments::is_sensible) else {
+        return false;
+    };
+    let mut book = locked(book);
+    // Meanwhile another folder may have been named, and read.
+    if may_restore(&book) {
+        if let Some(earlier) = earlier {
+            book.deployments.add(&earlier);
+            book.restored = true;
+        }
+        book.ours.insert(folder.path().to_owned());
+    }
+    book.complete = true;
+    true
+}
+
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     const FAILED: Event = Event::Deployment {
@@ -185,6 +212,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_file_that_can_not_be_read_for_a_while_is_gone_on_with_later() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = || Arc::new(Folder::new(place.path().to_owned()));
+        let earlier = Ledger::default();
+        earlier.keep_in(Some(&folder()));
+        assert_eq!(earlier.record(FAILED).await, Some(true));
+        drop(earlier);
+
+        let (file, away) = (place.path().join("deployments.json"), place.path().join("away"));
+        std::fs::rename(&file, &away).unwrap();
+        std::os::unix::fs::symlink(&file, &file).unwrap();
+        let ledger = Ledger::default();
+        ledger.keep_in(Some(&folder()));
+        assert_eq!(ledger.record(FAILED).await, Some(false));
+        assert!(ledger.page().is_none());
+
+        std::fs::rename(&away, &file).unwrap();
+        assert_eq!(ledger.record(FAILED).await, Some(true));
+        assert_eq!(failures(&ledger), 3);
+        assert_eq!(saved_failures(place.path()), [3]);
+    }
+
+    #[tokio::test]
     async fn without_a_folder_nothing_is_said_of_saving() {
         let ledger = Ledger::default();
         assert!(ledger.page().is_none(), "the configuration is not known yet");
@@ -216,7 +266,62 @@ mod tests {
         ledger.keep_in(Some(&first));
         assert_eq!(ledger.record(FAILED).await, Some(true));
         assert_eq!(failures(&ledger), 3);
-        let [first, second] = [first, second].map(|folder| folder.load::<Deployments>(CONCERN, |_| true).unwrap());
+        let [first, second] = [first, second].map(|folder| {
+            let saved = folder.load::<Deployments>(CONCERN, |_| true).unwrap();
+            saved.unwrap()
+        });
         assert_eq!([first.by_status[1], second.by_status[1]], [3, 2]);
+    }
+
+    /// What all files in `place` have of failures, smallest first.
+    fn saved_failures(place: &Path) -> Vec<u64> {
+        let mut failures: Vec<_> = std::fs::read_dir(place)
+            .unwrap()
+            .map(|entry| {
+                let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+                let saved: serde_json::Value = serde_json::from_str(&text).unwrap();
+                saved["content"]["by_status"][1].as_u64().unwrap()
+            })
+            .collect();
+        failures.sort_unstable();
+        failures
+    }
+
+    #[tokio::test]
+    async fn what_is_in_a_folder_that_is_named_late_is_put_aside_once_and_not_lost() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = || Arc::new(Folder::new(place.path().to_owned()));
+        let earlier = Ledger::default();
+        earlier.keep_in(Some(&folder()));
+        for _ in 0..3 {
+            assert_eq!(earlier.record(FAILED).await, Some(true));
+        }
+        drop(earlier);
+
+        let ledger = Ledger::default();
+        ledger.keep_in(None);
+        assert_eq!(ledger.record(FAILED).await, None);
+        for _ in 0..2 {
+            ledger.keep_in(Some(&folder()));
+            assert_eq!(ledger.record(FAILED).await, Some(true));
+            ledger.keep_in(None);
+        }
+        assert_eq!(failures(&ledger), 3);
+        assert_eq!(saved_failures(place.path()), [3, 3]);
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_is_named_again_adds_nothing_of_our_own() {
+        let places = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let folders = places
+            .each_ref()
+            .map(|place| Arc::new(Folder::new(place.path().to_owned())));
+        let ledger = Ledger::default();
+        for folder in [&folders[0], &folders[1], &folders[0]] {
+            ledger.keep_in(Some(folder));
+            assert_eq!(ledger.record(FAILED).await, Some(true));
+        }
+        assert_eq!(failures(&ledger), 3);
+        assert_eq!(places.map(|place| saved_failures(place.path())), [vec![3], vec![2]]);
     }
 }

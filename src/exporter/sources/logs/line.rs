@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
 /// How serious a line is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,11 +64,59 @@ pub(super) struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// Reads a line. None if it is not a JSON object in UTF-8.
+    /// Reads a line. None if it is not a JSON object in UTF-8, but for the numbers that Python writes into one.
     pub fn parse(line: &'a [u8]) -> Option<Self> {
         // serde_json does not look at the bytes of what it ignores.
-        serde_json::from_str(std::str::from_utf8(line).ok()?).ok()
+        let text = std::str::from_utf8(line).ok()?;
+        if let Ok(line) = serde_json::from_str(text) {
+            return Some(line);
+        }
+        let plain = in_json(text)?;
+        let line: Line<'_> = serde_json::from_str(&plain).ok()?;
+        Some(Self {
+            level: line.level,
+            command: line.command.map(|command| command.into_owned().into()),
+            milliseconds: line.milliseconds,
+            success: line.success,
+        })
     }
+}
+
+/// Numbers that JSON does not have, and that Python writes all the same:
+/// <https://docs.python.org/3/library/json.html#infinite-and-nan-number-values>.
+const OF_PYTHON: [&str; 3] = ["NaN", "Infinity", "-Infinity"];
+
+/// `text` with null for each of them outside of strings; none if there are none.
+fn in_json(text: &str) -> Option<String> {
+    if !OF_PYTHON.iter().any(|word| text.contains(word)) {
+        return None;
+    }
+    let (mut plain, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(at) = rest.find(['"', 'N', 'I', '-']) {
+        plain.push_str(&rest[..at]);
+        rest = &rest[at..];
+        if let Some(after) = OF_PYTHON.iter().find_map(|word| rest.strip_prefix(word)) {
+            plain.push_str("null");
+            rest = after;
+            continue;
+        }
+        let end = if rest.starts_with('"') { end_of_string(rest) } else { 1 };
+        plain.push_str(&rest[..end]);
+        rest = &rest[end..];
+    }
+    plain.push_str(rest);
+    Some(plain)
+}
+
+/// Where the string ends with which `text` begins.
+fn end_of_string(text: &str) -> usize {
+    let mut escaped = false;
+    let quote = text.bytes().skip(1).position(|byte| {
+        let ends = byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        ends
+    });
+    quote.map_or(text.len(), |at| at + 2)
 }
 
 #[derive(Deserialize)]
@@ -97,24 +146,24 @@ impl<'de> Deserialize<'de> for Line<'de> {
                 while let Some(field) = map.next_key()? {
                     match field {
                         Field::Level => {
-                            if let Scalar::Text(level) = map.next_value()? {
+                            if let Scalar::Text(level) = Scalar::next(&mut map)? {
                                 line.level = Level::of(&level);
                             }
                         }
                         Field::Command => {
-                            line.command = match map.next_value()? {
+                            line.command = match Scalar::next(&mut map)? {
                                 Scalar::Text(command) if !command.trim().is_empty() => Some(command),
                                 _ => None,
                             };
                         }
                         Field::ExecutionTimeMs => {
-                            line.milliseconds = match map.next_value()? {
+                            line.milliseconds = match Scalar::next(&mut map)? {
                                 Scalar::Number(number) => Some(number),
                                 _ => None,
                             };
                         }
                         Field::Success => {
-                            line.success = match map.next_value()? {
+                            line.success = match Scalar::next(&mut map)? {
                                 Scalar::Flag(flag) => Some(flag),
                                 _ => None,
                             };
@@ -137,6 +186,14 @@ enum Scalar<'a> {
     Number(f64),
     Flag(bool),
     Other,
+}
+
+impl<'de> Scalar<'de> {
+    /// The next value; one that can't be read is as good as one of another type, as `1e999` is.
+    fn next<A: MapAccess<'de>>(map: &mut A) -> Result<Self, A::Error> {
+        let raw: &'de RawValue = map.next_value()?;
+        Ok(serde_json::from_str(raw.get()).unwrap_or(Self::Other))
+    }
 }
 
 impl<'de> Deserialize<'de> for Scalar<'de> {
@@ -242,6 +299,25 @@ mod tests {
     }
 
     #[test]
+    fn a_number_that_is_none_costs_itself_only() {
+        for number in ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"] {
+            let text = format!(
+                "{{\"level\": \"ERROR\", \"message\": \"a \\\" NaN é\", \"command\": \"-Infinity \\\\\", \"x\": [{number}, -1], \
+                 \"execution_time_ms\":{number},\"success\": {number}}}"
+            );
+            let expected = Line {
+                level: Level::Error,
+                command: Some("-Infinity \\".into()),
+                milliseconds: None,
+                success: None,
+            };
+            assert_eq!(parse(&text), Some(expected), "{text}");
+        }
+        let line = parse(r#"{"level": "\ud800", "command": "play", "execution_time_ms": 1}"#).unwrap();
+        assert_eq!((line.level, line.milliseconds), (Level::Other, Some(1.0)));
+    }
+
+    #[test]
     fn the_last_of_two_fields_of_one_name_counts() {
         let line = parse(r#"{"level": "error", "level": "info", "command": "a", "command": "b"}"#).unwrap();
         assert_eq!((line.level, line.command.as_deref()), (Level::Info, Some("b")));
@@ -257,7 +333,14 @@ mod tests {
             "\"x\"",
             "{",
             "{}}",
-            "{\"level\": NaN}",
+            "{\"level\": NaNs}",
+            "{\"level\": 1NaN}",
+            "{\"level\": -NaN}",
+            "{NaN: 1}",
+            "NaN",
+            "[Infinity]",
+            "{\"level\": Infinity, \"x",
+            "{\"level\": NaN, \"x\\",
             "Traceback (most recent call last):",
         ] {
             assert_eq!(parse(text), None, "{text}");

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::line::{Level, Line};
 use crate::catalogue::metrics::{
     BOT_COMMAND_COUNT_TOTAL, BOT_ERROR_COUNT_TOTAL, COMMAND_LATENCY_SECONDS, COMMANDS_TOTAL,
-    EXPORTER_LOG_LINES_UNPARSED_TOTAL, EXPORTER_LOG_ROTATIONS_TOTAL, EXPORTER_LOG_TRUNCATIONS_TOTAL, LATENCY_BUCKETS,
-    LOG_LINES_TOTAL,
+    EXPORTER_LOG_COMMANDS_DROPPED_TOTAL, EXPORTER_LOG_LINES_UNPARSED_TOTAL, EXPORTER_LOG_ROTATIONS_TOTAL,
+    EXPORTER_LOG_TRUNCATIONS_TOTAL, LATENCY_BUCKETS, LOG_LINES_TOTAL,
 };
-use crate::exporter::bounds::{Dropped, Reason, VALUE_BYTES, VALUES};
+use crate::exporter::bounds::{VALUE_BYTES, VALUES};
 use crate::exporter::histogram::Histogram;
 use crate::exporter::page::Page;
 
@@ -48,6 +48,9 @@ pub(super) struct Unparsed {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LeftOut {
+    /// Files of before do not have it.
+    #[serde(default)]
+    invalid: u64,
     too_long: u64,
     too_many_values: u64,
 }
@@ -85,7 +88,10 @@ impl Tally {
     pub fn is_sensible(&self) -> bool {
         self.latency.fits(&LATENCY_BUCKETS)
             && self.commands.len() <= VALUES
-            && self.commands.keys().all(|command| command.len() <= VALUE_BYTES)
+            && self
+                .commands
+                .keys()
+                .all(|command| command.len() <= VALUE_BYTES && !command.contains('\0'))
     }
 
     /// Counts a line, which is not longer than allowed and without its line feed. An empty one is none.
@@ -118,6 +124,11 @@ impl Tally {
 
     /// The counters of `command`, if it has or now gets a place.
     fn executions(&mut self, command: &str, now: Instant) -> Option<&mut Executions> {
+        // The bot's own metrics can't say it either.
+        if command.contains('\0') {
+            one_more(&mut self.left_out.invalid);
+            return None;
+        }
         if command.len() > VALUE_BYTES {
             one_more(&mut self.left_out.too_long);
             return None;
@@ -147,9 +158,9 @@ impl Tally {
         true
     }
 
-    /// Every series, and how many executions those by command leave out.
+    /// Every series.
     #[expect(clippy::cast_precision_loss, reason = "a sample is a double")]
-    pub fn print(&self, page: &mut Page) -> Dropped {
+    pub fn print(&self, page: &mut Page) {
         for ((level, word), lines) in Level::ALL.into_iter().zip(self.levels) {
             page.add(&LOG_LINES_TOTAL, &[("level", word)], lines as f64);
             if level.is_failure() {
@@ -169,13 +180,24 @@ impl Tally {
         for (reason, lines) in [("invalid", invalid), ("too_long", too_long)] {
             page.add(&EXPORTER_LOG_LINES_UNPARSED_TOTAL, &[("reason", reason)], lines as f64);
         }
+        let LeftOut {
+            invalid,
+            too_long,
+            too_many_values,
+        } = self.left_out;
+        for (reason, number) in [
+            ("invalid", invalid),
+            ("too_long", too_long),
+            ("too_many_values", too_many_values),
+        ] {
+            page.add(
+                &EXPORTER_LOG_COMMANDS_DROPPED_TOTAL,
+                &[("reason", reason)],
+                number as f64,
+            );
+        }
         page.add(&EXPORTER_LOG_ROTATIONS_TOTAL, &[], self.rotations as f64);
         page.add(&EXPORTER_LOG_TRUNCATIONS_TOTAL, &[], self.truncations as f64);
-
-        let mut dropped = Dropped::default();
-        dropped.count_many(Reason::TooLong, self.left_out.too_long);
-        dropped.count_many(Reason::TooManyValues, self.left_out.too_many_values);
-        dropped
     }
 
     /// Lines of all kinds.
@@ -189,18 +211,19 @@ impl Tally {
 mod tests {
     use super::*;
 
-    fn samples(tally: &Tally) -> (Vec<String>, Dropped) {
+    fn samples(tally: &Tally) -> Vec<String> {
         let mut page = Page::default();
-        let dropped = tally.print(&mut page);
+        tally.print(&mut page);
         let text = page.text();
         let samples = text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned);
-        (samples.collect(), dropped)
+        samples.collect()
     }
 
     fn dropped(tally: &Tally, reason: &str) -> u64 {
-        let (_, dropped) = samples(tally);
-        let found = dropped.by_reason().find(|(word, _)| *word == reason);
-        found.unwrap().1
+        let series = format!("rosey_exporter_log_commands_dropped_total{{reason=\"{reason}\"}} ");
+        let samples = samples(tally);
+        let found = samples.iter().find_map(|line| line.strip_prefix(&series));
+        found.unwrap().parse().unwrap()
     }
 
     fn tally(lines: &[&str]) -> Tally {
@@ -213,7 +236,7 @@ mod tests {
 
     #[test]
     fn every_label_set_that_is_known_is_there_from_the_start() {
-        let (samples, _) = samples(&Tally::default());
+        let samples = samples(&Tally::default());
         for line in [
             "rosey_bot_log_lines_total{level=\"debug\"} 0",
             "rosey_bot_log_lines_total{level=\"other\"} 0",
@@ -223,6 +246,9 @@ mod tests {
             "bot_command_latency_seconds_count 0",
             "rosey_exporter_log_lines_unparsed_total{reason=\"invalid\"} 0",
             "rosey_exporter_log_lines_unparsed_total{reason=\"too_long\"} 0",
+            "rosey_exporter_log_commands_dropped_total{reason=\"invalid\"} 0",
+            "rosey_exporter_log_commands_dropped_total{reason=\"too_long\"} 0",
+            "rosey_exporter_log_commands_dropped_total{reason=\"too_many_values\"} 0",
             "rosey_exporter_log_rotations_total 0",
             "rosey_exporter_log_truncations_total 0",
         ] {
@@ -242,7 +268,7 @@ mod tests {
             "  \r",
             "not json",
         ]);
-        let (samples, _) = samples(&tally);
+        let samples = samples(&tally);
         for line in [
             "rosey_bot_log_lines_total{level=\"info\"} 3",
             "rosey_bot_log_lines_total{level=\"error\"} 1",
@@ -288,6 +314,26 @@ mod tests {
         execute(&mut tally, "new", later);
         assert!(tally.commands.contains_key("c0") && tally.commands.contains_key("new"));
         assert_eq!(tally.commands.len(), VALUES);
+    }
+
+    #[test]
+    fn a_command_with_a_byte_that_no_label_has_is_counted_without_its_name() {
+        let tally = tally(&[r#"{"level": "ERROR", "command": "a\u0000b", "execution_time_ms": 1}"#]);
+        let samples = samples(&tally);
+        assert_eq!((tally.commands.len(), tally.latency.count()), (0, 1));
+        assert_eq!(dropped(&tally, "invalid"), 1);
+        assert!(!samples.concat().contains('\0'));
+
+        // A file from before has no such count.
+        let text = serde_json::to_string(&tally).unwrap();
+        let before = text.replace("\"invalid\":1,\"too_long\":0,\"too_many", "\"too_long\":0,\"too_many");
+        assert_ne!(before, text);
+        assert!(serde_json::from_str::<Tally>(&before).unwrap().is_sensible());
+        let odd = text.replace(
+            "\"commands\":{}",
+            r#""commands":{"a\u0000":{"succeeded":1,"failed":0}}"#,
+        );
+        assert!(!serde_json::from_str::<Tally>(&odd).unwrap().is_sensible());
     }
 
     #[test]

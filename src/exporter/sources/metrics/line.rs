@@ -22,7 +22,7 @@ pub(crate) enum Line<'a> {
     },
 }
 
-/// Names and values. The values are as the page spells them: it has one spelling for each, and we print the same.
+/// Names and values. The values are as the page spells them: it has one spelling for each, but for numbers.
 pub(crate) type Labels<'a> = Vec<(&'a str, &'a str)>;
 
 pub(crate) fn read(line: &[u8]) -> Result<Line<'_>, Reason> {
@@ -79,8 +79,12 @@ fn comment_line(comment: &str) -> Line<'_> {
     }
 }
 
-/// A number as Go reads it in decimal; one beyond the range of a double is none there either, and not infinity.
+/// A number as Go reads it in decimal; one beyond the range of a double is none there either, and not infinity. Nor is a NaN with
+/// a sign: <https://pkg.go.dev/strconv#ParseFloat>.
 pub(crate) fn number(word: &str) -> Option<f64> {
+    if let [b'+' | b'-', b'n' | b'N', ..] = word.as_bytes() {
+        return None;
+    }
     let number: f64 = word.parse().ok()?;
     let too_large = number.is_infinite() && word.bytes().any(|byte| byte.is_ascii_digit());
     (!too_large).then_some(number)
@@ -228,6 +232,8 @@ mod tests {
             ("a 1e400", Reason::Invalid),
             ("a -1e400", Reason::Invalid),
             ("a 0x1p-2", Reason::Invalid),
+            ("a +nan", Reason::Invalid),
+            ("a -NaN", Reason::Invalid),
             ("a 1 now", Reason::Invalid),
             ("a 1 2 3", Reason::Invalid),
             ("a{x=\"1\" 1", Reason::Invalid),

@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Instant;
 
-use super::line::{self, Labels};
+use super::line::Labels;
 use super::rank::Rank;
 use crate::exporter::bounds::{Admitted, Reason, Series, VALUES, Values};
 
@@ -79,12 +79,7 @@ fn key(hasher: &RandomState, name: &str, labels: &[(&str, &str)]) -> u64 {
         key.write(b"{");
         key.write(label.as_bytes());
         key.write(b"\"");
-        // Prometheus reads `1` and `1.0` as the same bucket.
-        let bound = matches!(label, "le" | "quantile").then(|| line::number(text)).flatten();
-        match bound {
-            Some(bound) => key.write_u64(bound.to_bits()),
-            None => key.write(text.as_bytes()),
-        }
+        key.write(text.as_bytes());
         key.write(b"\n");
     };
     if labels.is_sorted() {

@@ -52,6 +52,9 @@ struct Target {
 /// Endings that belong to a family of another name.
 const PARTS: [&str; 3] = ["_bucket", "_sum", "_count"];
 
+/// Labels whose values are numbers.
+const BOUNDS: [&str; 2] = ["le", "quantile"];
+
 /// What a value takes at most, with the blank before it and the end of the line after it.
 const PRINTED_VALUE: usize = 26;
 
@@ -306,13 +309,16 @@ impl<'m> Passage<'m> {
         Ok(Some(target))
     }
 
-    fn sample(&mut self, name: &str, mut labels: line::Labels<'_>, value: f64) -> Result<(), Reason> {
+    fn sample(&mut self, name: &str, labels: line::Labels<'_>, value: f64) -> Result<(), Reason> {
+        let mut bounds = BOUNDS.map(|_| String::new());
+        let mut labels = labels;
         let Some(Target { family, part }) = self.target(name)? else {
             return Ok(());
         };
         let family = &mut self.families[family];
         labels.retain(|(_, text)| !text.is_empty());
         check(family.kind, part, &labels, value)?;
+        spell_alike(&mut labels, &mut bounds);
 
         let environment = self
             .environment
@@ -341,6 +347,18 @@ impl<'m> Passage<'m> {
         family.samples += 1;
         self.samples += 1;
         Ok(())
+    }
+}
+
+/// Spells bounds in the one way of ours: Prometheus 3 takes `1`, `1.0` and `1.00` for one bucket, Prometheus 2 for three, and a bot
+/// could spell it otherwise each time.
+fn spell_alike<'t>(labels: &mut line::Labels<'t>, bounds: &'t mut [String; BOUNDS.len()]) {
+    let of_bounds = labels.iter_mut().filter(|(label, _)| BOUNDS.contains(label));
+    for ((_, text), bound) in of_bounds.zip(bounds) {
+        if let Some(number) = line::number(text) {
+            let _ = write!(bound, "{}", Value(number));
+            *text = bound;
+        }
     }
 }
 

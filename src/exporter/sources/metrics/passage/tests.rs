@@ -48,9 +48,38 @@ fn families_are_grouped_with_their_help_and_type() {
 
 #[test]
 fn histograms_and_summaries_pass_whole() {
-    let text = "# TYPE h histogram\nh_bucket{le=\"1.0\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_sum 1.5\nh_count 2\n\
+    let text = "# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_sum 1.5\nh_count 2\n\
                 # TYPE s summary\ns{quantile=\"0.5\"} NaN\ns_sum 0\ns_count 0\n";
     assert_eq!(pass(text), (text.to_owned(), BTreeMap::new()));
+}
+
+#[test]
+fn a_bound_is_spelled_in_one_way_whatever_the_bot_writes() {
+    let mut memory = Memory::default();
+    let mut page = |bound: &str, quantile: &str| {
+        let text = format!(
+            "# TYPE h histogram\nh_bucket{{le=\"{bound}\"}} 1\n# TYPE s summary\ns{{quantile=\"{quantile}\"}} 1\n\
+             # TYPE u untyped\nu{{le=\"{bound}\",quantile=\"{quantile}\"}} 1\n"
+        );
+        pass_with(text.as_bytes(), &mut memory)
+    };
+    let first = page("1", "0.5");
+    assert!(first.0.contains("u{le=\"1\",quantile=\"0.5\"} 1\n"), "{}", first.0);
+    for zeros in 1..120 {
+        let zeros = "0".repeat(zeros);
+        assert_eq!(page(&format!("1.{zeros}"), &format!("{zeros}.5{zeros}")), first);
+    }
+    assert_eq!(page("+1e0", "5e-1"), first);
+
+    // What Go does not read is no bound, and a word of an untyped family stays.
+    for word in ["+nan", "-NaN", "1e999", "x"] {
+        let (page, dropped) = page(word, word);
+        assert_eq!(
+            page,
+            format!("# TYPE u untyped\nu{{le=\"{word}\",quantile=\"{word}\"}} 1\n")
+        );
+        assert_eq!(dropped, BTreeMap::from([("invalid", 2)]));
+    }
 }
 
 #[test]
@@ -219,7 +248,7 @@ fn a_page_of_openmetrics_passes_as_text() {
         "# HELP bot_requests_total Requests.\n# TYPE bot_requests_total counter\nbot_requests_total{a=\"1\"} 5\n\
          # TYPE build_info untyped\nbuild_info{v=\"1\"} 1\n\
          # TYPE g_bucket untyped\ng_bucket{le=\"+Inf\"} 2\n# TYPE g_gcount untyped\ng_gcount 2\n# TYPE g_gsum untyped\ng_gsum -1\n\
-         # HELP h Times.\n# TYPE h histogram\nh_bucket{le=\"1.0\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_count 2\nh_sum 1.5\n\
+         # HELP h Times.\n# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_count 2\nh_sum 1.5\n\
          # TYPE s summary\ns{quantile=\"0.5\"} 3\n\
          # TYPE state untyped\nstate{state=\"on\"} 1\n# TYPE u untyped\nu 1\n"
     );
