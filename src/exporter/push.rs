@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::page::Page;
 use super::scrape::Exporter;
+use super::sources::fetch::Names;
 use crate::catalogue::metrics::{EXPORTER_PUSH_LAST_SUCCESS_TIMESTAMP_SECONDS, EXPORTER_PUSHES_TOTAL};
 use access::{Access, AccessError, Files};
 use group::Target;
@@ -135,6 +136,7 @@ pub(super) async fn run(exporter: Arc<Exporter>, rootfs: PathBuf, end: impl Futu
 struct Pusher {
     exporter: Arc<Exporter>,
     files: Files,
+    names: Names,
     host: String,
     target: Option<Target>,
     /// What may be at a gateway, until it was deleted there.
@@ -154,6 +156,7 @@ impl Pusher {
         Self {
             exporter,
             files,
+            names: Names::new(),
             host: host(),
             target: None,
             left: Vec::new(),
@@ -303,12 +306,13 @@ impl Pusher {
 
     /// Deletes all that may be at gateways, each whatever becomes of the others.
     async fn leave(&mut self) {
+        let names = &self.names;
         let mut deletions = FuturesUnordered::new();
         for left in self.left.clone().into_iter().rev() {
             let access = self.files.access(&left).await;
             deletions.push(async move {
                 let outcome = match access {
-                    Ok(access) => send(Method::DELETE, &left, &access, Body::empty(), LEAVING).await,
+                    Ok(access) => send(names, Method::DELETE, &left, &access, Body::empty(), LEAVING).await,
                     Err(error) => Err(error.into()),
                 };
                 match outcome {
@@ -327,12 +331,19 @@ impl Pusher {
 
     async fn send(&mut self, method: Method, target: &Target, body: Body, limit: Duration) -> Result<(), PushError> {
         let access = self.files.access(target).await?;
-        send(method, target, &access, body, limit).await
+        send(&self.names, method, target, &access, body, limit).await
     }
 }
 
-async fn send(method: Method, target: &Target, access: &Access, body: Body, limit: Duration) -> Result<(), PushError> {
-    let sent = timeout(limit, request::send(method, &target.url, access, body)).await;
+async fn send(
+    names: &Names,
+    method: Method,
+    target: &Target,
+    access: &Access,
+    body: Body,
+    limit: Duration,
+) -> Result<(), PushError> {
+    let sent = timeout(limit, request::send(names, method, &target.url, access, body)).await;
     let late = |_| PushError::Late {
         host: target.gateway.url.clone(),
         limit,
