@@ -31,7 +31,8 @@ pub use options::Options;
 /// Runs the exporter until `end`, and then at most two seconds more, in which it takes back what it pushed. Nothing that is wrong outside of it makes it end: it keeps trying, and says what
 /// is wrong in its log, at `/health`, and in `rosey_exporter_*`.
 pub async fn run(options: Options, end: impl Future<Output = ()>) {
-    let start = options.resolve(|name| std::env::var(name).ok());
+    // One that is no text is given all the same, and must not count as none: a file that it names may be what closes the door.
+    let start = options.resolve(|name| Some(std::env::var_os(name)?.to_string_lossy().into_owned()));
     let web = Arc::new(web_config::Web::new(start.web_config_file, start.rootfs.clone()));
     let exporter = scrape::Exporter::new(start.configuration, start.bot, start.rootfs.clone()).behind(web.clone());
     let exporter = Arc::new(exporter);

@@ -20,6 +20,8 @@ fn main() -> anyhow::Result<ExitCode> {
         .with_max_level(level.as_ref().copied().unwrap_or(LevelFilter::INFO))
         .with_ansi(false)
         .with_writer(std::io::stderr)
+        // They would go to the same place with eprintln!, which panics where nobody takes them, as on a full disk.
+        .log_internal_errors(false)
         .init();
     if level.is_err() {
         tracing::warn!(asked, "ignored RUST_LOG; write error, warn, info or debug");

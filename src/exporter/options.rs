@@ -2,7 +2,7 @@
 
 mod push;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -38,7 +38,8 @@ Examples:
   # Tell it of a deployment
   curl -d environment=prod -d status=success -d duration=42 http://localhost:9100/record_deployment
 
-Environment variables (a flag goes first; a value that can't be read is reported and ignored):
+Environment variables (a flag goes first; a value that can't be read is reported and ignored,
+except for ROSEY_LISTEN, which becomes 127.0.0.1):
   METRICS_PORT     as --port
   PUSHGATEWAY_URL  as --push-url; http unless it says https
   ENVIRONMENT      as --environment
@@ -172,7 +173,18 @@ impl Options {
                     file.into()
                 }
             });
-        let listen = self.listen.or_else(|| read(ENV_LISTEN, given(ENV_LISTEN)));
+        let listen = self.listen.or_else(|| {
+            let address = given(ENV_LISTEN)?;
+            // Whoever wrote it wanted fewer than all.
+            Some(address.parse().unwrap_or_else(|_| {
+                tracing::warn!(
+                    variable = ENV_LISTEN,
+                    address,
+                    "is not an IP address; listening on 127.0.0.1 alone"
+                );
+                Ipv4Addr::LOCALHOST.into()
+            }))
+        });
         let port = self
             .port
             .or_else(|| read("METRICS_PORT", given("METRICS_PORT")).map(NonZeroU16::get));
@@ -374,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_can_not_be_read_is_ignored() {
+    fn a_variable_that_can_not_be_read_is_ignored_and_opens_nothing() {
         let odd = start(
             &[],
             &[
@@ -383,7 +395,8 @@ mod tests {
                 ("ENVIRONMENT", ""),
             ],
         );
-        assert_eq!((odd.port, odd.listen), (None, None));
+        assert_eq!((odd.port, odd.listen), (None, Some(Ipv4Addr::LOCALHOST.into())));
+        assert_eq!(start(&[], &[("ROSEY_LISTEN", "")]).listen, None);
         assert_eq!(start(&[], &[("METRICS_PORT", "0")]).port, None);
         assert_eq!(fixed(&odd).environment, None);
     }

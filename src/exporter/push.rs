@@ -14,13 +14,16 @@ use std::time::{Duration, SystemTime};
 
 use axum::body::Body;
 use futures::FutureExt;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use hyper::Method;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::page::Page;
 use super::scrape::Exporter;
+use super::sources::fetch::Names;
 use crate::catalogue::metrics::{EXPORTER_PUSH_LAST_SUCCESS_TIMESTAMP_SECONDS, EXPORTER_PUSHES_TOTAL};
-use access::{AccessError, Files};
+use access::{Access, AccessError, Files};
 use group::Target;
 use request::RequestError;
 
@@ -28,10 +31,12 @@ use request::RequestError;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the sources may take for what is pushed.
 const READING: Duration = Duration::from_secs(10);
-/// How long it may take to delete a group: the exporter ends afterwards.
+/// How long it may take to delete a group; what is pushed elsewhere, and the end, wait for it.
 const LEAVING: Duration = Duration::from_secs(2);
 /// The longest pause after failures.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// Groups that may be at gateways and are to be deleted: one for each change of the configuration while nothing answers.
+const LEFT: usize = 16;
 /// How long the bot's own metrics are left out after the gateway refused them.
 const WITHOUT_THE_BOT: Duration = Duration::from_secs(300);
 
@@ -42,8 +47,8 @@ enum PushError {
     Access(#[from] AccessError),
     #[error(transparent)]
     Request(#[from] RequestError),
-    #[error("{host} did not answer within {} s", TIMEOUT.as_secs())]
-    Late { host: String },
+    #[error("{host} did not answer within {} s", limit.as_secs())]
+    Late { host: String, limit: Duration },
 }
 
 impl PushError {
@@ -117,20 +122,30 @@ pub(super) async fn run(exporter: Arc<Exporter>, rootfs: PathBuf, end: impl Futu
         sleep(LEAVING).await;
     };
     tokio::select! {
-        () = all => {}
-        () = too_late => tracing::warn!("the Pushgateway does not answer; what was pushed stays there"),
+        () = all => return,
+        () = too_late => {}
+    }
+    for left in &pusher.left {
+        tracing::warn!(
+            url = left.url,
+            "the Pushgateway does not answer; what was pushed stays there; DELETE this address by hand"
+        );
     }
 }
 
 struct Pusher {
     exporter: Arc<Exporter>,
     files: Files,
+    names: Names,
     host: String,
     target: Option<Target>,
-    /// What may be at a gateway.
-    left: Option<Target>,
+    /// What may be at a gateway, until it was deleted there.
+    left: Vec<Target>,
     next: Instant,
     failures: u32,
+    /// When the next group is deleted that is the target's no longer.
+    next_deletion: Instant,
+    failed_deletions: u32,
     /// Until when the bot's own metrics are left out.
     without_the_bot: Option<Instant>,
     random: RandomState,
@@ -141,11 +156,14 @@ impl Pusher {
         Self {
             exporter,
             files,
+            names: Names::new(),
             host: host(),
             target: None,
-            left: None,
+            left: Vec::new(),
             next: Instant::now(),
             failures: 0,
+            next_deletion: Instant::now(),
+            failed_deletions: 0,
             without_the_bot: None,
             random: RandomState::new(),
         }
@@ -155,8 +173,14 @@ impl Pusher {
         let mut setup = self.exporter.setup();
         loop {
             let config = setup.borrow_and_update().config.clone();
-            self.aim(config.and_then(|config| Target::of(&config, &self.host)))
-                .await;
+            self.aim(config.and_then(|config| Target::of(&config, &self.host)));
+            let abandoned = self.abandoned();
+            let deletion = async {
+                match abandoned {
+                    Some(_) => sleep_until(self.next_deletion).await,
+                    None => std::future::pending().await,
+                }
+            };
             let due = async {
                 match &self.target {
                     Some(_) => sleep_until(self.next).await,
@@ -164,8 +188,16 @@ impl Pusher {
                 }
             };
             tokio::select! {
+                biased;
                 () = &mut end => return,
                 _ = setup.changed() => continue,
+                () = deletion => {
+                    // What is not deleted when the end comes is deleted then.
+                    tokio::select! {
+                        () = &mut end => return,
+                        () = self.delete(abandoned) => continue,
+                    }
+                }
                 () = due => {}
             }
             // A push under way is waited for: one that the gateway takes after the deletion would stay there for ever.
@@ -173,20 +205,60 @@ impl Pusher {
         }
     }
 
-    /// Turns to another target, and leaves the one before if it was another group.
-    async fn aim(&mut self, target: Option<Target>) {
+    /// Turns to another target.
+    fn aim(&mut self, target: Option<Target>) {
         if self.target == target {
             return;
-        }
-        let same_group = |left: &Target| target.as_ref().is_some_and(|target| target.url == left.url);
-        if self.left.as_ref().is_some_and(|left| !same_group(left)) {
-            let _ = timeout(LEAVING, self.leave()).await;
         }
         self.exporter.pushes().problem = None;
         self.target = target;
         self.next = Instant::now();
         self.failures = 0;
+        (self.next_deletion, self.failed_deletions) = (Instant::now(), 0);
         self.without_the_bot = None;
+    }
+
+    /// The first group that may be at a gateway and is not the target's.
+    fn abandoned(&self) -> Option<usize> {
+        let target = self.target.as_ref().map(|target| &target.url);
+        self.left.iter().position(|left| Some(&left.url) != target)
+    }
+
+    /// Notes that something may be at a gateway.
+    fn may_leave(&mut self, target: &Target) {
+        self.left.retain(|left| left.url != target.url);
+        if self.left.len() >= LEFT {
+            let left = self.left.remove(0);
+            tracing::warn!(
+                url = left.url,
+                "what was pushed stays there; DELETE this address by hand"
+            );
+        }
+        self.left.push(target.clone());
+    }
+
+    /// Tries to delete a group that is the target's no longer; if that fails, the next one has its turn first.
+    async fn delete(&mut self, at: Option<usize>) {
+        let Some(left) = at.and_then(|at| self.left.get(at)).cloned() else {
+            return;
+        };
+        let outcome = self.send(Method::DELETE, &left, Body::empty(), LEAVING).await;
+        self.left.retain(|other| other.url != left.url);
+        match outcome {
+            Ok(()) => {
+                tracing::info!(url = left.url, "deleted what was pushed");
+                (self.next_deletion, self.failed_deletions) = (Instant::now(), 0);
+            }
+            Err(error) => {
+                if self.failed_deletions == 0 {
+                    tracing::warn!(url = left.url, %error, "can't delete what was pushed; trying again, at last every five minutes");
+                }
+                self.failed_deletions = self.failed_deletions.saturating_add(1);
+                let random = self.random.hash_one(self.failed_deletions);
+                self.next_deletion = Instant::now() + pause(self.failed_deletions, random);
+                self.left.push(left);
+            }
+        }
     }
 
     async fn push(&mut self, end: &mut (impl Future<Output = ()> + Unpin)) {
@@ -199,8 +271,8 @@ impl Pusher {
                 () = &mut *end => return,
                 page = self.exporter.pushed(interval.min(READING), bot) => page,
             };
-            self.left = Some(target.clone());
-            let outcome = self.send(Method::PUT, &target, Body::new(page)).await;
+            self.may_leave(&target);
+            let outcome = self.send(Method::PUT, &target, Body::new(page), TIMEOUT).await;
             match outcome.map_err(|error| (error.status(), error.to_string())) {
                 // The gateway takes all or nothing: one family of the bot that it knows by another type, or two series that differ
                 // by a label of the group alone, must not cost everything else.
@@ -232,25 +304,51 @@ impl Pusher {
         self.exporter.pushes().note(outcome);
     }
 
-    /// Deletes what may be at a gateway.
+    /// Deletes all that may be at gateways, each whatever becomes of the others.
     async fn leave(&mut self) {
-        let Some(left) = self.left.take() else { return };
-        match self.send(Method::DELETE, &left, Body::empty()).await {
-            Ok(()) => tracing::info!(url = left.url, "deleted what was pushed"),
-            Err(error) => {
-                tracing::warn!(url = left.url, %error, "what was pushed stays there; DELETE this address by hand");
-            }
+        let names = &self.names;
+        let mut deletions = FuturesUnordered::new();
+        for left in self.left.clone().into_iter().rev() {
+            let access = self.files.access(&left).await;
+            deletions.push(async move {
+                let outcome = match access {
+                    Ok(access) => send(names, Method::DELETE, &left, &access, Body::empty(), LEAVING).await,
+                    Err(error) => Err(error.into()),
+                };
+                match outcome {
+                    Ok(()) => tracing::info!(url = left.url, "deleted what was pushed"),
+                    Err(error) => {
+                        tracing::warn!(url = left.url, %error, "what was pushed stays there; DELETE this address by hand");
+                    }
+                }
+                left
+            });
+        }
+        while let Some(told) = deletions.next().await {
+            self.left.retain(|left| *left != told);
         }
     }
 
-    async fn send(&mut self, method: Method, target: &Target, body: Body) -> Result<(), PushError> {
+    async fn send(&mut self, method: Method, target: &Target, body: Body, limit: Duration) -> Result<(), PushError> {
         let access = self.files.access(target).await?;
-        let sent = timeout(TIMEOUT, request::send(method, &target.url, &access, body)).await;
-        let late = |_| PushError::Late {
-            host: target.gateway.url.clone(),
-        };
-        Ok(sent.map_err(late)??)
+        send(&self.names, method, target, &access, body, limit).await
     }
+}
+
+async fn send(
+    names: &Names,
+    method: Method,
+    target: &Target,
+    access: &Access,
+    body: Body,
+    limit: Duration,
+) -> Result<(), PushError> {
+    let sent = timeout(limit, request::send(names, method, &target.url, access, body)).await;
+    let late = |_| PushError::Late {
+        host: target.gateway.url.clone(),
+        limit,
+    };
+    Ok(sent.map_err(late)??)
 }
 
 /// 1, 2, 4 … seconds, and each time up to half of it less: many exporters that lost one gateway must not come back at once.

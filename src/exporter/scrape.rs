@@ -4,6 +4,7 @@ mod flight;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ pub(super) struct Exporter {
     bot: Bot,
     rootfs: PathBuf,
     configuration: tokio::sync::Mutex<Configuration>,
+    /// How many looks at it were begun, and the number of the last one that ended.
+    looks: (AtomicU64, AtomicU64),
     setup: watch::Sender<Setup>,
     deployments: Ledger,
     /// The folder of the state that the configuration names.
@@ -129,6 +132,7 @@ impl Exporter {
             web: None,
             pushes: Mutex::default(),
             configuration: tokio::sync::Mutex::const_new(configuration),
+            looks: Default::default(),
         };
         if let Ok(configuration) = exporter.configuration.try_lock() {
             exporter.adopt(&configuration, true);
@@ -141,11 +145,19 @@ impl Exporter {
         Self { web: Some(web), ..self }
     }
 
-    /// Reads the configuration again if it has changed.
+    /// Reads the configuration again if it has changed, unless a look at it that began after this call was made is over already:
+    /// many scrapes at once must not wait for one look each.
     pub async fn refresh(&self) {
+        let (begun, ended) = &self.looks;
+        let before = begun.load(Ordering::SeqCst);
         let mut configuration = self.configuration.lock().await;
+        if ended.load(Ordering::SeqCst) > before {
+            return;
+        }
+        let number = begun.fetch_add(1, Ordering::SeqCst) + 1;
         let changed = configuration.refresh().await;
         self.adopt(&configuration, changed);
+        ended.store(number, Ordering::SeqCst);
     }
 
     fn adopt(&self, configuration: &Configuration, changed: bool) {
@@ -370,63 +382,4 @@ fn budget(limit: Option<Duration>) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_scrape_that_outlives_its_configuration_says_nothing_of_the_next() {
-        let bot = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = bot.local_addr().unwrap().port();
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(&file, format!("health: {{port: {port}, path: /, timeoutSeconds: 60}}")).unwrap();
-        let configuration = Configuration::file(file.path().to_owned());
-        let host = "127.0.0.1".to_owned();
-        let exporter = Arc::new(Exporter::new(configuration, Bot { host }, "/".into()));
-        let until_read = async |done: fn(&Config) -> bool| {
-            while !exporter.setup().borrow().config.as_deref().is_some_and(done) {
-                exporter.refresh().await;
-            }
-        };
-        until_read(|config| config.health.is_some()).await;
-
-        let scraped = exporter.clone();
-        let scrape = tokio::spawn(async move { scraped.scrape(Some(Duration::from_secs(60))).await });
-        let (asked, _) = bot.accept().await.unwrap();
-        std::fs::write(&file, "environment: prod").unwrap();
-        until_read(|config| config.health.is_none()).await;
-        drop(asked);
-        scrape.await.unwrap();
-        assert!(exporter.problems().is_empty(), "{:?}", exporter.problems());
-    }
-
-    #[test]
-    fn a_source_that_the_configuration_leaves_as_it_is_goes_on() {
-        let exporter = Exporter::new(
-            Configuration::fixed(Config::default()),
-            Bot {
-                host: "127.0.0.1".into(),
-            },
-            "/".into(),
-        );
-        let config = |text: &str| -> Config { serde_saphyr::from_str(text).unwrap() };
-        let names = |lines: &[Arc<Line>]| -> Vec<_> { lines.iter().map(|line| line.source.name()).collect() };
-        let first = config("health: {port: 8000, path: /}\nmetrics: {port: 8000, path: /m}\nbackups: {path: /b}");
-        let before = exporter.lines(&first, &[]);
-        let second = config("health: {port: 8000, path: /}\nmetrics: {port: 8000, path: /m}\nbackups: {path: /c}");
-        let after = exporter.lines(&second, &before);
-        assert_eq!(names(&after), ["health", "backups", "metrics"]);
-        let same = |at: usize| Arc::ptr_eq(&before[at], &after[at]);
-        assert_eq!([same(0), same(1), same(2)], [true, false, true]);
-
-        // Our names are reserved for as long as we answer for them.
-        let third = config("metrics: {port: 8000, path: /m}");
-        assert!(!Arc::ptr_eq(&exporter.lines(&third, &after)[0], &after[2]));
-    }
-
-    #[test]
-    fn the_way_back_gets_its_share_of_the_deadline() {
-        let milliseconds = |limit: u64| budget(Some(Duration::from_millis(limit))).as_millis();
-        assert_eq!([10_000, 1_000, 600, 0].map(milliseconds), [9_500, 500, 300, 0]);
-        assert_eq!(budget(None).as_millis(), 9_500);
-    }
-}
+mod tests;

@@ -93,12 +93,18 @@ struct State {
     hangs: bool,
 }
 
+/// What a handshake asked of the client: type of authentication, authority and names. It is the same as long as these are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Asked([u8; 32]);
+
 /// What is in force.
 #[derive(Default)]
 pub(super) struct Rules {
     file: Arc<File>,
     /// How to speak TLS; nothing where the file does not ask for it.
     pub tls: Option<Arc<ServerConfig>>,
+    /// What a handshake asks of clients; nothing where there is none.
+    pub asked: Option<Asked>,
 }
 
 impl Rules {
@@ -321,11 +327,18 @@ fn once(path: &Path, rootfs: &Path, seen: Option<&Seen>) -> Look {
 }
 
 fn rules(file: Arc<File>, texts: Option<tls::Texts>) -> Result<Arc<Rules>, Refusal> {
-    let tls = match (&file.tls, texts) {
-        (Some(tls), Some(texts)) => Some(tls::server(tls, file.http2, &texts)?),
-        _ => None,
+    let (tls, asked) = match (&file.tls, texts) {
+        (Some(tls), Some(texts)) => (Some(tls::server(tls, file.http2, &texts)?), Some(asked(tls, &texts))),
+        _ => (None, None),
     };
-    Ok(Arc::new(Rules { file, tls }))
+    Ok(Arc::new(Rules { file, tls, asked }))
+}
+
+fn asked(tls: &file::Tls, texts: &tls::Texts) -> Asked {
+    let kind = format!("{:?} {}", tls.clients, tls.allowed_sans.is_some());
+    let names = tls.allowed_sans.iter().flatten().map(String::as_bytes);
+    let authority = texts.client_ca.as_deref().unwrap_or_default();
+    Asked(sha256([kind.as_bytes(), authority].into_iter().chain(names)))
 }
 
 /// The certificates and keys that the file names.

@@ -114,6 +114,22 @@ fn a_busy_port_is_tried_until_it_is_free() {
 }
 
 #[test]
+fn a_log_that_can_not_be_written_ends_nothing() {
+    let host = format!("127.202.{}.{}", std::process::id() >> 8 & 255, std::process::id() & 255);
+    let port = free_port(&host).to_string();
+    let silenced = "exec \"$0\" \"$@\" 2>/dev/full";
+    let exporter = env!("CARGO_BIN_EXE_rosey-exporter");
+    let arguments = ["-c", silenced, exporter, "--listen", &host, "--port", &port];
+    let _process = Process::start("/bin/sh", &arguments, &[]);
+    let address = format!("{host}:{port}");
+    eventually("it listens", || std::net::TcpStream::connect(&address).ok());
+    // The bot that is not there is one more thing to log.
+    for _ in 0..2 {
+        assert_eq!(request(&address, "GET", "/metrics", &[], "").status, 200);
+    }
+}
+
+#[test]
 fn deployments_and_rollbacks_are_recorded() {
     let exporter = Exporter::start(&["--health-port", "1"], &[("ENVIRONMENT", "prod")]);
     let form = "application/x-www-form-urlencoded";

@@ -4,6 +4,8 @@ mod gateway;
 mod real;
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::processes::{Exporter, FakeBot, Page, answers_always, eventually};
 use gateway::{Gateway, Received};
@@ -180,7 +182,7 @@ fn a_gateway_that_never_answers_holds_up_neither_scrapes_nor_the_end() {
     exporter.process.terminate();
     exporter
         .process
-        .line_with("the Pushgateway does not answer; what was pushed stays there");
+        .line_with("the Pushgateway does not answer; what was pushed stays there; DELETE this address by hand");
 }
 
 fn configure(file: &Path, pushgateway: &str) {
@@ -234,6 +236,94 @@ fn a_group_that_the_configuration_leaves_is_deleted() {
     exporter.scrape();
     until("DELETE", &two);
     assert_eq!(exporter.scrape().value(SUCCEEDED), None);
+}
+
+#[test]
+fn a_group_that_can_not_be_deleted_is_tried_again_and_once_more_at_the_end() {
+    let deletions = Arc::new(AtomicUsize::new(0));
+    let counted = deletions.clone();
+    // The first two of the group one are refused, and all of the group two but the one at the end.
+    let ends = Arc::new(AtomicBool::new(false));
+    let ending = ends.clone();
+    let gateway = Gateway::start(move |request| {
+        let refused = match (request.method.as_str(), request.path.ends_with("/one")) {
+            ("DELETE", true) => counted.fetch_add(1, Ordering::SeqCst) < 2,
+            ("DELETE", false) => !ending.load(Ordering::SeqCst),
+            _ => false,
+        };
+        let status = if refused { "503 Not Now" } else { "202 Accepted" };
+        format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n")
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("exporter.yaml");
+    let name = |instance: &str| {
+        let url = gateway.url();
+        configure(
+            &file,
+            &format!("{{url: '{url}', labels: {{instance: {instance}}}, intervalSeconds: 1}}"),
+        );
+    };
+    let until = |method: &str, instance: &str| {
+        let path = format!("/metrics/job/rosey-bot/environment/prod/instance/{instance}");
+        loop {
+            let next = gateway.next();
+            if next.method == method && next.path == path {
+                return;
+            }
+        }
+    };
+    name("one");
+    let mut exporter = Exporter::start(&["--config", file.to_str().unwrap()], &[]);
+    until("PUT", "one");
+    name("two");
+    exporter.scrape();
+    for _ in 0..3 {
+        until("DELETE", "one");
+        until("PUT", "two");
+    }
+    let lines = exporter.process.lines_until("deleted what was pushed");
+    let told = lines.iter().filter(|line| line.contains("can't delete")).count();
+    assert_eq!(told, 1, "{lines:#?}");
+
+    name("three");
+    exporter.scrape();
+    until("DELETE", "two");
+    until("PUT", "three");
+    ends.store(true, Ordering::SeqCst);
+    exporter.process.terminate();
+    let last = gateway.so_far();
+    for group in ["two", "three"] {
+        let deleted = |request: &&Received| request.method == "DELETE" && request.path.ends_with(group);
+        assert!(last.iter().any(|request| deleted(&request)), "{group}");
+    }
+    assert_eq!(deletions.load(Ordering::SeqCst), 3);
+}
+
+#[test]
+fn a_gateway_that_was_left_and_never_answers_is_told_of_and_costs_the_next_one_nothing() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("exporter.yaml");
+    configure(
+        &file,
+        &format!(
+            "{{url: 'http://{}', intervalSeconds: 60}}",
+            silent.local_addr().unwrap()
+        ),
+    );
+    let mut exporter = Exporter::start(&["--config", file.to_str().unwrap()], &[]);
+    // The push is taken, as far as the exporter can tell, and nothing after it.
+    let (mut push, _) = silent.accept().unwrap();
+    std::io::Write::write_all(&mut push, b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n").unwrap();
+    let gateway = Gateway::start(|_| "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".into());
+    configure(&file, &format!("{{url: '{}', intervalSeconds: 1}}", gateway.url()));
+    exporter.scrape();
+    let told = exporter.process.line_with("can't delete what was pushed");
+    assert!(told.contains("did not answer within 2 s"), "{told}");
+    assert_eq!(gateway.next().method, "PUT");
+    exporter.process.terminate();
+    exporter.process.line_with("DELETE this address by hand");
+    assert_eq!(gateway.so_far().last().unwrap().method, "DELETE");
 }
 
 #[test]

@@ -108,6 +108,16 @@ fn nothing_is_served_before_the_file_was_read_once() {
 }
 
 #[test]
+fn a_file_whose_name_is_no_text_is_a_file_that_is_not_there() {
+    let named = "export ROSEY_WEB_CONFIG_FILE=\"$(printf '/etc/\\377')\"; exec \"$0\" \"$@\"";
+    let exporter = env!("CARGO_BIN_EXE_rosey-exporter");
+    let arguments = ["-c", named, exporter, "--listen", "127.0.0.1", "--port", "0"];
+    let process = Process::start("/bin/sh", &arguments, &[]);
+    let line = process.line_with("nothing is served until this is mended");
+    assert!(line.contains("is not there"), "{line}");
+}
+
+#[test]
 fn the_file_is_read_below_the_root_and_beside_a_configuration() {
     let site = Site::new(TLS);
     site.put("exporter.yaml", "environment: prod");

@@ -12,7 +12,7 @@ use tokio_rustls::TlsConnector;
 
 use super::access::Access;
 use crate::exporter::page::CONTENT_TYPE;
-use crate::exporter::sources::fetch;
+use crate::exporter::sources::fetch::Names;
 
 /// Bytes of an answer's text that are looked at.
 const LOOKED_AT: usize = 1 << 10;
@@ -45,7 +45,13 @@ impl RequestError {
 }
 
 /// Sends `body` to `url`, and is content with any answer of success. It has no time limit of its own: drop it to give up.
-pub(super) async fn send(method: Method, url: &str, access: &Access, body: Body) -> Result<(), RequestError> {
+pub(super) async fn send(
+    names: &Names,
+    method: Method,
+    url: &str,
+    access: &Access,
+    body: Body,
+) -> Result<(), RequestError> {
     let address = || RequestError::Address { url: url.to_owned() };
     let uri: Uri = url.parse().map_err(|_| address())?;
     let (authority, path) = uri.authority().zip(uri.path_and_query()).ok_or_else(address)?;
@@ -72,7 +78,8 @@ pub(super) async fn send(method: Method, url: &str, access: &Access, body: Body)
     let request = request.body(body).map_err(|_| address())?;
 
     let host = authority.to_string();
-    let stream = fetch::connect(bare, port)
+    let stream = names
+        .connect(bare, port)
         .await
         .map_err(|error| RequestError::Unreachable {
             host: host.clone(),

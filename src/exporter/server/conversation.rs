@@ -7,7 +7,7 @@ use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use axum::http::{Method, StatusCode};
+use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
@@ -16,8 +16,9 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -54,7 +55,7 @@ pub(super) async fn converse(stream: TcpStream, peer: SocketAddr, gate: Arc<Gate
     }
     let plain = Link {
         peer,
-        encrypted: false,
+        asked: None,
         verified: false,
     };
     if !gate.web.is_given() {
@@ -85,7 +86,7 @@ pub(super) async fn converse(stream: TcpStream, peer: SocketAddr, gate: Arc<Gate
     let shown = session.peer_certificates().is_some_and(|chain| !chain.is_empty());
     let link = Link {
         peer,
-        encrypted: true,
+        asked: rules.asked,
         verified: shown && rules.verify_clients(),
     };
     if session.alpn_protocol() == Some(b"h2") {
@@ -111,18 +112,18 @@ async fn in_http1<S>(stream: S, link: Link, gate: Arc<Gate>, place: Place)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
-    let place = Arc::new(place);
+    let (place, last) = (Arc::new(place), Arc::new(Notify::new()));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(REQUEST_TIME)
         // It bounds the head of a request, too, as HEADERS does in HTTP/2.
         .max_buf_size(SEND_BUFFER)
-        .serve_connection(TokioIo::new(stream), answers(link, gate, place.clone()));
-    until_over(connection, http1::Connection::graceful_shutdown, &place).await;
+        .serve_connection(TokioIo::new(stream), answers(link, gate, place.clone(), last.clone()));
+    until_over(connection, http1::Connection::graceful_shutdown, &place, &last).await;
 }
 
 async fn in_http2(stream: TlsStream<TcpStream>, link: Link, gate: Arc<Gate>, place: Place) {
-    let place = Arc::new(place);
+    let (place, last) = (Arc::new(place), Arc::new(Notify::new()));
     // Ends with this connection, whoever holds an executor.
     let streams = Arc::new(Mutex::new(JoinSet::new()));
     let connection = http2::Builder::new(Streams(Arc::downgrade(&streams)))
@@ -134,36 +135,53 @@ async fn in_http2(stream: TlsStream<TcpStream>, link: Link, gate: Arc<Gate>, pla
         .max_send_buf_size(SEND_BUFFER)
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING)
-        .serve_connection(TokioIo::new(stream), answers(link, gate, place.clone()));
-    until_over(connection, http2::Connection::graceful_shutdown, &place).await;
+        .serve_connection(TokioIo::new(stream), answers(link, gate, place.clone(), last.clone()));
+    until_over(connection, http2::Connection::graceful_shutdown, &place, &last).await;
 }
 
-/// Answers the requests of a connection.
+/// Answers the requests of a connection, and tells `last` of an answer after which it is to be closed: HTTP/2 has no header for that.
 fn answers(
     link: Link,
     gate: Arc<Gate>,
     place: Arc<Place>,
+    last: Arc<Notify>,
 ) -> impl Service<hyper::Request<Incoming>, Response = Response, Error = Infallible, Future: Send + 'static> {
     service_fn(move |request: hyper::Request<Incoming>| {
-        let (gate, busy) = (gate.clone(), place.busy());
+        let (gate, busy, last) = (gate.clone(), place.busy(), last.clone());
         let only_asks = matches!(*request.method(), Method::GET | Method::HEAD);
         let limit = if only_asks { REQUEST_TIME } else { SHORT_TIME };
         async move {
             let answer = timeout(limit, gate.answer(request, link)).await;
             drop(busy);
-            Ok(answer.unwrap_or_else(|_| StatusCode::REQUEST_TIMEOUT.into_response()))
+            let answer = answer.unwrap_or_else(|_| StatusCode::REQUEST_TIMEOUT.into_response());
+            if answer
+                .headers()
+                .get(header::CONNECTION)
+                .is_some_and(|value| value == "close")
+            {
+                last.notify_one();
+            }
+            Ok(answer)
         }
     })
 }
 
 /// Goes on with a connection for as long as it may.
-async fn until_over<C: Future>(connection: C, last_request: impl FnOnce(Pin<&mut C>), place: &Place) {
+async fn until_over<C: Future>(connection: C, last_request: impl FnOnce(Pin<&mut C>), place: &Place, last: &Notify) {
     let mut connection = pin!(connection);
-    // Nobody who connects in order to ask something waits with it.
-    if timeout(SHORT_TIME, connection.as_mut()).await.is_ok() || !place.was_asked() {
-        return;
+    let idle = async {
+        sleep(SHORT_TIME).await;
+        if place.was_asked() {
+            sleep(CONNECTION_AGE).await;
+        }
+    };
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = last.notified() => {}
+        () = idle => {}
     }
-    if timeout(CONNECTION_AGE, connection.as_mut()).await.is_err() {
+    // Nobody who connects in order to ask something waits with it.
+    if place.was_asked() {
         last_request(connection.as_mut());
         let _ = timeout(REQUEST_TIME, connection).await;
     }

@@ -11,7 +11,7 @@ use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
 use super::Caller;
-use crate::exporter::web_config::{Login, Rules, Web};
+use crate::exporter::web_config::{Asked, Login, Rules, Web};
 
 /// The way in.
 pub(super) struct Gate {
@@ -23,7 +23,8 @@ pub(super) struct Gate {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Link {
     pub peer: SocketAddr,
-    pub encrypted: bool,
+    /// What its handshake asked of the client; nothing in the clear.
+    pub asked: Option<Asked>,
     /// Whether the client showed a certificate that was verified.
     pub verified: bool,
 }
@@ -66,8 +67,8 @@ impl Gate {
         if !self.web.may_ask(rules) {
             return Err(refuse(StatusCode::TOO_MANY_REQUESTS, None));
         }
-        // Opened before the file asked for TLS.
-        if rules.tls.is_some() && !link.encrypted {
+        // Opened before the file asked for TLS, or for another certificate of the client.
+        if rules.asked != link.asked {
             return Err(refuse(StatusCode::BAD_REQUEST, Some((header::CONNECTION, "close"))));
         }
         if rules.have_users() {
@@ -114,7 +115,7 @@ mod tests {
     async fn admit(gate: &Gate, verified: bool, login: Option<&str>) -> Result<bool, Response> {
         let link = Link {
             peer: SocketAddr::from(([10, 0, 0, 1], 1234)),
-            encrypted: verified,
+            asked: gate.web.rules().and_then(|rules| rules.asked),
             verified,
         };
         let login = login.map(|login| format!("Basic {}", STANDARD.encode(login)).parse().unwrap());

@@ -1,7 +1,8 @@
 //! One bounded GET at the bot: no redirects, no compression, a limit on headers and body, and a connection that ends with the
 //! answer or with whoever waits for it.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -9,6 +10,8 @@ use http_body_util::{BodyExt, Empty};
 use hyper::{Request, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 
 use crate::sidecar::config::Endpoint;
 
@@ -25,6 +28,7 @@ pub(super) struct Fetch {
     endpoint: Endpoint,
     accept: &'static str,
     limit: usize,
+    names: Names,
 }
 
 /// Why there is no answer to read.
@@ -46,20 +50,69 @@ pub(super) enum FetchError {
     Broken { url: String, error: hyper::Error },
 }
 
-/// A connection to a host, given by its address or its name.
-pub(in crate::exporter) async fn connect(host: &str, port: u16) -> std::io::Result<TcpStream> {
-    let stream = if host == "localhost" {
-        // An empty image has neither a resolver nor a hosts file of its own.
-        let loopback = [
-            SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-            SocketAddr::from((Ipv6Addr::LOCALHOST, port)),
-        ];
-        TcpStream::connect(&loopback[..]).await?
-    } else {
-        TcpStream::connect((host, port)).await?
-    };
-    stream.set_nodelay(true)?;
-    Ok(stream)
+type Found = std::io::Result<Vec<IpAddr>>;
+type LookUp = dyn Fn(&str) -> Found + Send + Sync;
+
+/// The addresses of names, looked up one at a time: a look-up that no name server answers can't be ended, and each further one
+/// would hold a thread too.
+pub(in crate::exporter) struct Names {
+    look_up: Arc<LookUp>,
+    /// The one that is on its way, and its name.
+    under_way: Mutex<Option<(String, JoinHandle<Found>)>>,
+}
+
+impl Names {
+    /// As the system has them.
+    pub fn new() -> Self {
+        Self::looked_up(|host| {
+            let addresses = (host, 0).to_socket_addrs()?;
+            Ok(addresses.map(|address| address.ip()).collect())
+        })
+    }
+
+    fn looked_up(look_up: impl Fn(&str) -> Found + Send + Sync + 'static) -> Self {
+        Self {
+            look_up: Arc::new(look_up),
+            under_way: Mutex::default(),
+        }
+    }
+
+    async fn find(&self, host: &str) -> Found {
+        if host == "localhost" {
+            // An empty image has neither a resolver nor a hosts file of its own.
+            return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
+        }
+        if let Ok(address) = host.parse() {
+            return Ok(vec![address]);
+        }
+        let mut under_way = self.under_way.lock().await;
+        // What was found while nobody waited for it any more may be old.
+        if under_way.as_ref().is_some_and(|(_, found)| found.is_finished()) {
+            *under_way = None;
+        }
+        loop {
+            // Kept across the wait, since whoever waits may leave.
+            let (of, found) = under_way.get_or_insert_with(|| {
+                let (look_up, host) = (self.look_up.clone(), host.to_owned());
+                (host.clone(), tokio::task::spawn_blocking(move || look_up(&host)))
+            });
+            let found = found.await;
+            let fits = of == host;
+            *under_way = None;
+            if fits {
+                return found.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+            }
+        }
+    }
+
+    /// A connection to a host, given by its address or its name.
+    pub async fn connect(&self, host: &str, port: u16) -> std::io::Result<TcpStream> {
+        let addresses = self.find(host).await?;
+        let addresses: Vec<_> = addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
+        let stream = TcpStream::connect(&addresses[..]).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
 }
 
 impl Fetch {
@@ -69,6 +122,7 @@ impl Fetch {
             endpoint: endpoint.clone(),
             accept,
             limit,
+            names: Names::new(),
         }
     }
 
@@ -86,7 +140,7 @@ impl Fetch {
     }
 
     async fn connect(&self) -> std::io::Result<TcpStream> {
-        connect(&self.bot.host, self.endpoint.port).await
+        self.names.connect(&self.bot.host, self.endpoint.port).await
     }
 
     /// The body of the answer.
@@ -165,5 +219,63 @@ impl Fetch {
             answer = &mut exchange => answer,
             _ = &mut connection => exchange.await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_server_that_never_answers_holds_one_thread() {
+        let (release, held) = channel::<()>();
+        let held = std::sync::Mutex::new(held);
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = asked.clone();
+        let names = Names::looked_up(move |_| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let _ = held.lock().unwrap().recv();
+            Ok(vec![Ipv4Addr::LOCALHOST.into()])
+        });
+        let bot = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = bot.local_addr().unwrap().port();
+        for host in ["bot", "bot", "another"] {
+            let waited = tokio::time::timeout(Duration::from_millis(20), names.connect(host, port)).await;
+            assert!(waited.is_err(), "{host}");
+            // What is an address needs nobody to look it up.
+            for host in ["127.0.0.1", "localhost"] {
+                names.connect(host, port).await.unwrap();
+            }
+        }
+        while asked.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        drop(release);
+        names.connect("another", port).await.unwrap();
+        // Looked up anew each time.
+        names.connect("another", port).await.unwrap();
+        assert!(asked.load(Ordering::SeqCst) > 2);
+    }
+
+    #[tokio::test]
+    async fn what_was_found_when_nobody_waited_any_more_is_looked_up_again() {
+        let (answer, answers) = channel::<Ipv4Addr>();
+        let answers = std::sync::Mutex::new(answers);
+        let names = Names::looked_up(move |_| Ok(vec![answers.lock().unwrap().recv().unwrap().into()]));
+        assert!(
+            tokio::time::timeout(Duration::from_millis(20), names.find("bot"))
+                .await
+                .is_err()
+        );
+        answer.send(Ipv4Addr::new(10, 0, 0, 1)).unwrap();
+        while !names.under_way.lock().await.as_ref().unwrap().1.is_finished() {
+            tokio::task::yield_now().await;
+        }
+        answer.send(Ipv4Addr::LOCALHOST).unwrap();
+        assert_eq!(names.find("bot").await.unwrap(), [Ipv4Addr::LOCALHOST]);
     }
 }

@@ -8,14 +8,14 @@ use axum::http::HeaderValue;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use super::file::Users;
 use crate::exporter::locked;
 
 /// Verdicts that are remembered, for and against each. Only who knows a password can add to those for.
 const REMEMBERED: usize = 64;
-/// Checks that one peer may have waiting or running, so that it can't keep the others from theirs.
+/// Checks of different credentials that one peer may have waiting or running, so that it can't keep the others from theirs.
 const WAITING_OF_PEER: usize = 2;
 /// Checks that may wait or run altogether.
 const WAITING: usize = 32;
@@ -43,7 +43,7 @@ pub(super) struct Logins {
     key: hmac::Key,
     compare: Box<Compare>,
     verdicts: Mutex<Verdicts>,
-    waiting: Mutex<Vec<IpAddr>>,
+    waiting: Mutex<Vec<Check>>,
     turn: Semaphore,
 }
 
@@ -73,18 +73,23 @@ impl Verdicts {
     }
 }
 
+/// A check that waits or runs.
+struct Check {
+    tag: Tag,
+    peer: IpAddr,
+    verdict: watch::Receiver<Option<Login>>,
+}
+
 /// A place in the queue, free again when this is gone.
 struct Place {
     logins: Arc<Logins>,
-    peer: IpAddr,
+    tag: Tag,
+    verdict: watch::Sender<Option<Login>>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut waiting = locked(&self.logins.waiting);
-        if let Some(at) = waiting.iter().position(|peer| *peer == self.peer) {
-            waiting.swap_remove(at);
-        }
+        locked(&self.logins.waiting).retain(|check| check.tag != self.tag);
     }
 }
 
@@ -119,30 +124,38 @@ impl Logins {
         if let Some(login) = self.found(&tag) {
             return login;
         }
-        let Some(place) = self.wait(peer) else {
+        let Some((mut verdict, place)) = self.wait(tag, peer) else {
             return Login::Busy;
         };
-        let (this, known) = (self.clone(), known.is_some());
-        // On its own, since a scraper may leave before its turn comes: the next time the verdict is there.
-        let checked = tokio::spawn(async move {
-            let _place = place;
-            let Ok(_turn) = this.turn.acquire().await else {
-                return Login::Busy;
-            };
-            if let Some(login) = this.found(&tag) {
-                return login;
-            }
-            let comparing = this.clone();
-            let compared = tokio::task::spawn_blocking(move || (comparing.compare)(&password, &hash));
-            let login = match compared.await {
-                Ok(true) if known => Login::Good,
-                Ok(_) => Login::Bad,
-                Err(_) => return Login::Busy,
-            };
-            locked(&this.verdicts).add(tag, login);
-            login
-        });
-        checked.await.unwrap_or(Login::Busy)
+        if let Some(place) = place {
+            let (this, known) = (self.clone(), known.is_some());
+            // On its own, since a scraper may leave before its turn comes: the next time the verdict is there.
+            tokio::spawn(async move {
+                let login = this.judge(tag, known, password, hash).await;
+                place.verdict.send_replace(Some(login));
+            });
+        }
+        let told = verdict.wait_for(Option::is_some).await;
+        told.ok().and_then(|login| *login).unwrap_or(Login::Busy)
+    }
+
+    /// Compares when its turn comes.
+    async fn judge(self: Arc<Self>, tag: Tag, known: bool, password: Vec<u8>, hash: String) -> Login {
+        let Ok(_turn) = self.turn.acquire().await else {
+            return Login::Busy;
+        };
+        if let Some(login) = self.found(&tag) {
+            return login;
+        }
+        let comparing = self.clone();
+        let compared = tokio::task::spawn_blocking(move || (comparing.compare)(&password, &hash));
+        let login = match compared.await {
+            Ok(true) if known => Login::Good,
+            Ok(_) => Login::Bad,
+            Err(_) => return Login::Busy,
+        };
+        locked(&self.verdicts).add(tag, login);
+        login
     }
 
     fn found(&self, tag: &Tag) -> Option<Login> {
@@ -161,15 +174,29 @@ impl Logins {
         tag
     }
 
-    fn wait(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
+    /// Where the verdict will be told, and a place in the queue, unless the same credentials have one: whoever sends them once
+    /// more costs nothing more. Nothing where too many wait.
+    fn wait(self: &Arc<Self>, tag: Tag, peer: IpAddr) -> Option<(watch::Receiver<Option<Login>>, Option<Place>)> {
         let mut waiting = locked(&self.waiting);
-        let of_peer = waiting.iter().filter(|other| **other == peer).count();
+        if let Some(same) = waiting.iter().find(|check| check.tag == tag) {
+            return Some((same.verdict.clone(), None));
+        }
+        let of_peer = waiting.iter().filter(|check| check.peer == peer).count();
         if of_peer >= WAITING_OF_PEER || waiting.len() >= WAITING {
             return None;
         }
-        waiting.push(peer);
-        let logins = self.clone();
-        Some(Place { logins, peer })
+        let (told, verdict) = watch::channel(None);
+        waiting.push(Check {
+            tag,
+            peer,
+            verdict: verdict.clone(),
+        });
+        let place = Place {
+            logins: self.clone(),
+            tag,
+            verdict: told,
+        };
+        Some((verdict, Some(place)))
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
+use hyper::client::conn::{http1, http2};
 use hyper::{HeaderMap, Request, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::crypto::{CryptoProvider, ring};
@@ -11,6 +12,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -82,16 +85,30 @@ impl Client {
         TlsConnector::from(Arc::new(config)).connect(name, stream).await
     }
 
+    /// A connection for more than one request.
+    pub async fn open(&self, address: &str) -> Result<Open, Error> {
+        let stream = self.connect(address).await?;
+        let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let stream = TokioIo::new(stream);
+        Ok(if http2 {
+            let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await?;
+            Open::Http2(sender, tokio::spawn(connection))
+        } else {
+            let (sender, connection) = http1::handshake(stream).await?;
+            Open::Http1(sender, tokio::spawn(connection))
+        })
+    }
+
     async fn ask(&self, address: &str, request: Request<Empty<Bytes>>) -> Result<Reply, Error> {
         let stream = self.connect(address).await?;
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let stream = TokioIo::new(stream);
         let answer = if http2 {
-            let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await?;
+            let (mut sender, connection) = http2::handshake(TokioExecutor::new(), stream).await?;
             tokio::spawn(connection);
             sender.send_request(request).await?
         } else {
-            let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
+            let (mut sender, connection) = http1::handshake(stream).await?;
             tokio::spawn(connection);
             sender.send_request(request).await?
         };
@@ -136,6 +153,45 @@ impl Client {
     pub fn certificate(&self, exporter: &Exporter) -> CertificateDer<'static> {
         let stream = runtime().block_on(self.connect(&exporter.address)).unwrap();
         stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
+    }
+}
+
+type Connection = JoinHandle<hyper::Result<()>>;
+
+/// A connection that stays.
+pub enum Open {
+    Http1(http1::SendRequest<Empty<Bytes>>, Connection),
+    Http2(http2::SendRequest<Empty<Bytes>>, Connection),
+}
+
+impl Open {
+    /// The status of a page.
+    pub async fn get(&mut self, path: &str) -> Result<u16, Error> {
+        let request = Request::get(format!("https://localhost{path}")).header("host", "localhost");
+        let request = request.body(Empty::new())?;
+        let asked = async {
+            match self {
+                Self::Http1(sender, _) => {
+                    sender.ready().await?;
+                    sender.send_request(request).await
+                }
+                Self::Http2(sender, _) => sender.send_request(request).await,
+            }
+        };
+        let answer = timeout(PATIENCE, asked).await??;
+        let status = answer.status().as_u16();
+        answer.into_body().collect().await?;
+        Ok(status)
+    }
+
+    /// Waits until the exporter has closed it.
+    pub async fn is_closed(self) {
+        // The sender is kept: a connection that nobody can use ends by itself.
+        let (_http1, _http2, connection) = match self {
+            Self::Http1(sender, connection) => (Some(sender), None, connection),
+            Self::Http2(sender, connection) => (None, Some(sender), connection),
+        };
+        let _ = timeout(PATIENCE, connection).await.unwrap().unwrap();
     }
 }
 

@@ -3,6 +3,7 @@
 use rcgen::SanType;
 
 use super::certificates::self_signed;
+use super::client::runtime;
 use super::{Authority, Client, Pair, Site, TLS, indented};
 use crate::processes::Exporter;
 
@@ -67,6 +68,39 @@ fn each_type_of_client_authentication_takes_whom_it_should() {
     let mut old = known;
     old.versions = vec![&rustls::version::TLS12];
     assert_eq!(outcome(&old, &exporter), ok);
+}
+
+#[test]
+fn a_connection_ends_with_its_next_answer_when_another_certificate_is_asked_for() {
+    let required = |authority: &str| {
+        format!("{TLS}  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: {authority}\n")
+    };
+    let site = Site::new("");
+    let stranger = Authority::new("stranger");
+    std::fs::write(site.path("stranger.crt"), stranger.pem()).unwrap();
+    let known = site.client().showing(&site.authority.issue(&["known"]));
+    site.says(TLS);
+    let exporter = site.exporter();
+    let named = format!("{}  client_allowed_sans: [other]\n", required("authority.crt"));
+    for (client, before, after) in [
+        (site.client(), TLS.to_owned(), required("authority.crt")),
+        (known.clone(), required("authority.crt"), required("stranger.crt")),
+        (known, required("authority.crt"), named),
+    ] {
+        for client in [client.clone(), client.over_http2()] {
+            site.says(&before);
+            runtime().block_on(async {
+                let mut open = client.open(&exporter.address).await.unwrap();
+                assert_eq!(open.get("/ready").await.unwrap(), 200);
+                // What has nothing to do with clients leaves it open.
+                site.says(&format!("{before}  min_version: TLS13\n"));
+                assert_eq!(open.get("/ready").await.unwrap(), 200, "{before}");
+                site.says(&after);
+                assert_eq!(open.get("/ready").await.unwrap(), 400, "{after}");
+                open.is_closed().await;
+            });
+        }
+    }
 }
 
 #[test]

@@ -191,10 +191,16 @@ async fn whoever_tries_many_passwords_waits_behind_others_and_not_before_them() 
 
 #[tokio::test]
 async fn the_same_credentials_at_the_same_time_cost_one_bcrypt() {
-    let (logins, count) = counted();
-    let (users, bob) = (users(), header("bob", "bob123"));
-    let peers = (1..=10).map(|peer| IpAddr::from([10, 0, 1, peer]));
-    let all = futures::future::join_all(peers.map(|peer| logins.check(&users, Some(&bob), peer))).await;
-    assert!(all.iter().all(|login| *login == Login::Good), "{all:?}");
-    assert_eq!(count.load(Ordering::SeqCst), 1);
+    let (users, bob, mallory) = (users(), header("bob", "bob123"), header("mallory", "bob123"));
+    let many = (1..=40).map(|peer| IpAddr::from([10, 0, 1, peer]));
+    let one = std::iter::repeat_n(SCRAPER, 40);
+    for peers in [many.collect::<Vec<_>>(), one.collect()] {
+        for (credentials, verdict) in [(&bob, Login::Good), (&mallory, Login::Bad)] {
+            let (logins, count) = counted();
+            let checks = peers.iter().map(|peer| logins.check(&users, Some(credentials), *peer));
+            let all = futures::future::join_all(checks).await;
+            assert!(all.iter().all(|login| *login == verdict), "{all:?}");
+            assert_eq!(count.load(Ordering::SeqCst), 1);
+        }
+    }
 }
