@@ -48,6 +48,18 @@ const STACK: usize = 256 << 10;
 /// The name of the file that outlives the process.
 const CONCERN: &str = "logs";
 
+pub(crate) const FAMILIES: [&Metric; 9] = [
+    &LOG_LINES_TOTAL,
+    &BOT_COMMAND_COUNT_TOTAL,
+    &BOT_ERROR_COUNT_TOTAL,
+    &COMMANDS_TOTAL,
+    &COMMAND_LATENCY_SECONDS,
+    &EXPORTER_LOG_LINES_UNPARSED_TOTAL,
+    &EXPORTER_LOG_ROTATIONS_TOTAL,
+    &EXPORTER_LOG_TRUNCATIONS_TOTAL,
+    &EXPORTER_LOG_UNREAD_BYTES,
+];
+
 /// The log, and the thread that follows it for as long as this exists.
 pub(crate) struct Logs {
     path: PathBuf,
@@ -173,17 +185,7 @@ impl Source for Logs {
     }
 
     fn families(&self) -> &'static [&'static Metric] {
-        &[
-            &LOG_LINES_TOTAL,
-            &BOT_COMMAND_COUNT_TOTAL,
-            &BOT_ERROR_COUNT_TOTAL,
-            &COMMANDS_TOTAL,
-            &COMMAND_LATENCY_SECONDS,
-            &EXPORTER_LOG_LINES_UNPARSED_TOTAL,
-            &EXPORTER_LOG_ROTATIONS_TOTAL,
-            &EXPORTER_LOG_TRUNCATIONS_TOTAL,
-            &EXPORTER_LOG_UNREAD_BYTES,
-        ]
+        &FAMILIES
     }
 
     fn read(self: Arc<Self>) -> Pin<Box<dyn Future<Output = Reading> + Send>> {
@@ -287,4 +289,21 @@ impl Thread {
         };
         folder.save(CONCERN, &kept)
     }
+}
+
+/// What the lines of `data` come to: as they were counted, and as the next process goes on with it. None if it would not.
+#[cfg(any(fuzzing, test))]
+pub(crate) fn count(data: &[u8]) -> Option<[(Page, crate::exporter::bounds::Dropped); 2]> {
+    let mut tally = Tally::default();
+    for line in data.split(|&byte| byte == b'\n') {
+        tally.line(line, Instant::now());
+    }
+    let kept: Tally = serde_json::from_str(&serde_json::to_string(&tally).ok()?).ok()?;
+    kept.is_sensible().then(|| {
+        [tally, kept].map(|tally| {
+            let mut page = Page::default();
+            let dropped = tally.print(&mut page);
+            (page, dropped)
+        })
+    })
 }
