@@ -1,22 +1,31 @@
 //! What the fuzzers in `fuzz/` call: a parser reads what it is given, and what it made of it has to keep our promises. So a finding
 //! is more than a panic. The seeds, and the inputs of former findings, run as plain tests too.
 
+mod page;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::bounds::{
-    DOCUMENT_BYTES, FAMILIES, LABEL_BYTES, LABELS, LINE_BYTES, NAME_BYTES, PAGE_BYTES, VALUE_BYTES, VALUES,
+    DOCUMENT_BYTES, Dropped, FAMILIES, LABEL_BYTES, LABELS, LINE_BYTES, NAME_BYTES, PAGE_BYTES, PLUGINS, PLUGINS_BYTES,
+    VALUE_BYTES, VALUES,
 };
 use super::page::Page;
-use super::sources::Source;
 use super::sources::fetch::Bot;
 use super::sources::health::Health;
 use super::sources::metrics::Metrics;
-use super::sources::metrics::line::{self, Line, number};
-use crate::catalogue::metrics::{ALL, DEPLOYMENTS, Metric};
+use super::sources::metrics::line::{self, Line};
+use super::sources::plugins::Plugins;
+use super::sources::{Source, logs as log};
+use super::web_config::{LARGEST, understand};
+use crate::catalogue::metrics::{ALL, BOT_COMMAND_COUNT_TOTAL, COMMANDS_TOTAL, DEPLOYMENTS, Metric};
 use crate::sidecar::config::Endpoint;
+use page::{Series, read_back};
+
+/// Bytes of what is read as a log. Its lines are told from one another elsewhere; here each is read.
+const LOG_BYTES: usize = 64 << 10;
 
 /// Reads `data` as a health document.
 ///
@@ -101,9 +110,123 @@ pub fn metrics(data: &[u8]) {
                 without_help(&text),
                 "what passed does not pass"
             );
-            assert_eq!(again.dropped, super::bounds::Dropped::default());
+            assert_eq!(again.dropped, Dropped::default());
         }
     }
+}
+
+/// Reads `data` as a plugins document, twice.
+///
+/// # Panics
+/// When the page is not one that Prometheus takes, says more than a plugins document can, or is another one the second time.
+pub fn plugins(data: &[u8]) {
+    if data.len() > PLUGINS_BYTES {
+        return;
+    }
+    let (bot, endpoint) = somewhere();
+    for uptime in [false, true] {
+        let plugins = Plugins::new(&bot, &endpoint, uptime);
+        let reading = plugins.read_document(data.to_vec());
+        for environment in ENVIRONMENTS {
+            let series = kept(read_back(&print(&reading.page, environment)));
+            let mut number: BTreeMap<_, usize> = BTreeMap::new();
+            for series in &series {
+                let metric = plugins.families().iter().find(|metric| metric.name == series.name);
+                assert!(metric.is_some_and(|metric| has_labels(metric, series)), "{series:?}");
+                assert!(series.value.is_finite() && series.value >= 0.0, "{series:?}");
+                *number.entry(&series.name).or_default() += 1;
+            }
+            assert!(number.values().all(|number| *number <= PLUGINS), "{number:?}");
+        }
+        let again = plugins.read_document(data.to_vec());
+        assert_eq!(
+            (again.page.text(), again.dropped, again.problem),
+            (reading.page.text(), reading.dropped, reading.problem),
+            "the same document reads otherwise a second time"
+        );
+    }
+}
+
+/// Reads `data` as the bot's log.
+///
+/// # Panics
+/// When the page is not one that Prometheus takes, loses a line, contradicts itself, or is another one after a restart.
+#[expect(clippy::cast_precision_loss, reason = "a sample is a double")]
+pub fn logs(data: &[u8]) {
+    if data.len() > LOG_BYTES {
+        return;
+    }
+    let counted = log::count(data);
+    assert!(counted.is_some(), "what was saved can't be gone on with");
+    let Some([page, again]) = counted else {
+        return;
+    };
+    assert_eq!(
+        print(&again, None),
+        print(&page, None),
+        "a restart changes what was counted"
+    );
+    for environment in ENVIRONMENTS {
+        let series = kept(read_back(&print(&page, environment)));
+        for series in &series {
+            let metric = log::FAMILIES.iter().find(|metric| metric.name == series.family);
+            let le = |label: &str| label == "le" && series.name.ends_with("_bucket");
+            assert!(
+                metric.is_some_and(|metric| has_labels_and(metric, series, le)),
+                "{series:?}"
+            );
+            assert!(series.value.is_finite() && series.value >= 0.0, "{series:?}");
+        }
+        let sum = |of: &dyn Fn(&Series) -> bool| -> f64 {
+            let found = series.iter().filter(|series| of(series));
+            found.map(|series| series.value).sum()
+        };
+        let lines = data.split(|&byte| byte == b'\n');
+        let lines = lines.filter(|line| !line.trim_ascii().is_empty()).count();
+        let names = ["rosey_bot_log_lines_total", "rosey_exporter_log_lines_unparsed_total"];
+        assert_eq!(sum(&|series| names.contains(&series.name.as_str())), lines as f64);
+
+        let commands = series
+            .iter()
+            .filter(|series| series.name == BOT_COMMAND_COUNT_TOTAL.name)
+            .collect::<Vec<_>>();
+        assert!(commands.len() <= VALUES);
+        for command in &commands {
+            let both = sum(&|series| {
+                series.name == COMMANDS_TOTAL.name && series.label("command") == command.label("command")
+            });
+            assert_eq!(both, command.value, "{command:?}");
+        }
+        let both = |metric: &Metric| sum(&|series| series.name == metric.name);
+        assert_eq!(both(&COMMANDS_TOTAL), both(&BOT_COMMAND_COUNT_TOTAL));
+        // In the order of their bounds, as they are printed.
+        let buckets = series.iter().filter(|series| series.label("le").is_some());
+        let buckets: Vec<_> = buckets.map(|bucket| bucket.value).collect();
+        assert!(buckets.len() > 1 && buckets.is_sorted(), "{buckets:?}");
+    }
+}
+
+/// Reads `data` as a web configuration file, twice.
+///
+/// # Panics
+/// When it is refused in words that are no line of a log or give a hash away, or is judged otherwise the second time.
+pub fn web_config(data: &[u8]) {
+    if data.len() as u64 > LARGEST {
+        return;
+    }
+    let outcome = understand(data);
+    if let Err(reason) = &outcome {
+        assert!(
+            !reason.is_empty() && !reason.contains(char::is_control),
+            "not one line: {reason:?}"
+        );
+        assert!(!reason.contains("$2"), "a hash is printed: {reason}");
+    }
+    assert_eq!(
+        understand(data),
+        outcome,
+        "the same file is judged otherwise a second time"
+    );
 }
 
 const ENVIRONMENTS: [Option<&str>; 2] = [None, Some("p\"r\\o\nd")];
@@ -135,7 +258,11 @@ fn kept<T: Debug>(outcome: Result<T, String>) -> T {
 }
 
 fn has_labels(metric: &Metric, series: &Series) -> bool {
-    let known = |label: &str| label == "environment" || metric.labels.contains(&label);
+    has_labels_and(metric, series, |_| false)
+}
+
+fn has_labels_and(metric: &Metric, series: &Series, more: impl Fn(&str) -> bool) -> bool {
+    let known = |label: &str| label == "environment" || metric.labels.contains(&label) || more(label);
     series.labels.iter().all(|(label, _)| known(label))
 }
 
@@ -159,119 +286,6 @@ fn within_bounds(series: &[Series]) {
     }
     // Critical errors have places of their own, beside those of the family's other errors.
     assert!(values.values().all(|values| values.len() <= 2 * VALUES));
-}
-
-/// One line of a page, read back.
-#[derive(Debug)]
-struct Series {
-    family: String,
-    name: String,
-    labels: Vec<(String, String)>,
-    value: f64,
-}
-
-/// The series of a page in the text format 0.0.4.
-///
-/// # Errors
-/// What Prometheus, or promtool, would not take.
-fn read_back(page: &str) -> Result<Vec<Series>, String> {
-    let mut families: BTreeMap<&str, &str> = BTreeMap::new();
-    let (mut current, mut helped) = (None, None);
-    let (mut series, mut seen, mut filled) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
-    if !page.is_empty() && !page.ends_with('\n') {
-        return Err("the last line does not end".to_owned());
-    }
-    for text in page.lines() {
-        let wrong = |reason: &str| Err(format!("{reason}: {text:?}"));
-        if let Some(help) = text.strip_prefix("# HELP ") {
-            helped = help.split(' ').next();
-            if helped.is_none_or(|name| families.contains_key(name)) {
-                return wrong("a help text that comes late");
-            }
-        } else if let Some((name, kind)) = text.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
-            if helped.take().is_some_and(|helped| helped != name) || families.insert(name, kind).is_some() {
-                return wrong("a family that begins twice, or in another's help");
-            }
-            if !["counter", "gauge", "histogram", "summary", "untyped"].contains(&kind) {
-                return wrong("an unknown type");
-            }
-            current = Some((name, kind));
-        } else {
-            let (Ok(Line::Sample { name, labels, value }), Some((family, kind))) =
-                (line::read(text.as_bytes()), current)
-            else {
-                return wrong("neither a sample nor a comment");
-            };
-            if text.trim() != text || helped.is_some() || !belongs(name, family, kind) {
-                return wrong("a sample in a foreign family");
-            }
-            if !is_allowed(name, family, kind, &labels, value) || labels.iter().any(|(_, value)| value.is_empty()) {
-                return wrong("a value or a label that its type does not have");
-            }
-            let mut key: Vec<_> = labels
-                .iter()
-                .map(|(label, value)| (*label, normal(label, value)))
-                .collect();
-            key.sort_unstable();
-            if !seen.insert((name, key)) {
-                return wrong("a series twice");
-            }
-            filled.insert(family);
-            series.push(Series {
-                family: family.to_owned(),
-                name: name.to_owned(),
-                labels: labels
-                    .iter()
-                    .map(|(label, value)| ((*label).to_owned(), (*value).to_owned()))
-                    .collect(),
-                value,
-            });
-        }
-    }
-    for (family, kind) in &families {
-        let taken = |part: &&&str| families.contains_key(format!("{family}{part}").as_str());
-        if let Some(part) = parts(kind).iter().find(taken) {
-            return Err(format!("{family}{part} is a family, and a part of {family}"));
-        }
-        if !filled.contains(family) {
-            return Err(format!("{family} has no sample"));
-        }
-    }
-    Ok(series)
-}
-
-fn parts(kind: &str) -> &'static [&'static str] {
-    match kind {
-        "histogram" => &["_bucket", "_sum", "_count"],
-        "summary" => &["_sum", "_count"],
-        _ => &[],
-    }
-}
-
-fn belongs(name: &str, family: &str, kind: &str) -> bool {
-    let part = name.strip_prefix(family);
-    part.is_some_and(|part| (part.is_empty() && kind != "histogram") || parts(kind).contains(&part))
-}
-
-fn is_allowed(name: &str, family: &str, kind: &str, labels: &[(&str, &str)], value: f64) -> bool {
-    let bound = |label| {
-        labels
-            .iter()
-            .any(|(name, value)| *name == label && number(value).is_some())
-    };
-    let counts = value >= 0.0;
-    match (kind, name.strip_prefix(family)) {
-        ("counter", _) | ("histogram" | "summary", Some("_count")) => counts,
-        ("histogram", Some("_bucket")) => counts && bound("le"),
-        ("summary", Some("")) => bound("quantile"),
-        _ => true,
-    }
-}
-
-/// A value as Prometheus tells it from others: `1` and `1.0` are the same bound.
-fn normal(label: &str, value: &str) -> String {
-    let bound = number(value).filter(|_| matches!(label, "le" | "quantile"));
-    bound.map_or_else(|| value.to_owned(), |bound| bound.to_string())
 }
 
 #[cfg(test)]
@@ -302,33 +316,23 @@ mod tests {
     }
 
     #[test]
-    fn what_prometheus_would_not_take_is_seen() {
-        let good = "# HELP h a\\nb\n# TYPE h histogram\nh_bucket{le=\"+Inf\"} 2\nh_sum NaN\nh_count 2\n# TYPE u untyped\nu{x=\"1\"} -1\n";
-        assert_eq!(read_back(good).map(|series| series.len()), Ok(4));
-        for bad in [
-            "# TYPE a gauge\na 1",
-            "a 1\n",
-            "# TYPE a gauge\n",
-            "# TYPE a gauge\na 1\n# HELP a late\n# TYPE b gauge\nb 1\n",
-            "# HELP a b\n# TYPE b gauge\nb 1\n",
-            "# TYPE a gauge\na 1\n# TYPE b gauge\nb 1\n# TYPE a gauge\na{x=\"1\"} 1\n",
-            "# TYPE a number\na 1\n",
-            "# TYPE a gauge\nb 1\n",
-            "# TYPE a gauge\na 1\na 2\n",
-            "# TYPE a gauge\n a 1\n",
-            "# TYPE a gauge\na{x=\"\"} 1\n",
-            "# TYPE a gauge\na{x=\"1\",y=\"2\"} 1\na{y=\"2\",x=\"1\"} 1\n",
-            "# TYPE a counter\na -1\n",
-            "# TYPE a counter\na NaN\n",
-            "# TYPE h histogram\nh 1\n",
-            "# TYPE h histogram\nh_bucket 1\n",
-            "# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"1.0\"} 1\n",
-            "# TYPE h histogram\nh_count 1\n# TYPE h_sum gauge\nh_sum 1\n",
-            "# TYPE s summary\ns 1\n",
-            "\n",
-            "a\u{0} 1\n",
-        ] {
-            assert!(read_back(bad).is_err(), "{bad}");
-        }
+    fn every_seed_of_a_plugins_document_keeps_the_promises() {
+        seeds("plugins", plugins);
+    }
+
+    #[test]
+    fn every_seed_of_a_log_keeps_the_promises() {
+        seeds("logs", logs);
+    }
+
+    #[test]
+    fn every_seed_of_a_web_configuration_keeps_the_promises() {
+        seeds("web_config", web_config);
+    }
+
+    #[test]
+    fn the_seeds_of_a_web_configuration_reach_its_certificates() {
+        let inline = include_bytes!("../../fuzz/seeds/web_config/inline.yml");
+        assert_eq!(understand(inline), Ok(()));
     }
 }

@@ -9,6 +9,7 @@ mod clients;
 mod file;
 mod logins;
 mod rate;
+mod refusal;
 mod tls;
 
 use std::io::{ErrorKind, Read};
@@ -29,24 +30,12 @@ use file::{File, Source};
 pub(super) use logins::Login;
 use logins::Logins;
 use rate::Bucket;
+use refusal::Refusal;
 
 /// Far more than any of these files needs.
-const LARGEST: u64 = 256 << 10;
+pub(super) const LARGEST: u64 = 256 << 10;
 /// A file system that hangs must not hold up whoever asks.
 const READ_TIMEOUT: Duration = Duration::from_millis(200);
-
-/// Why a file is refused.
-#[derive(Debug, thiserror::Error)]
-enum Refusal {
-    #[error("{0}")]
-    Yaml(String),
-    #[error("{field}: {reason}")]
-    Field { field: String, reason: String },
-    #[error("{field}: was taken away; that takes effect when the exporter is started again")]
-    TakenAway { field: &'static str },
-    #[error("is empty now; to serve everybody write: basic_auth_users: {{}}")]
-    Emptied,
-}
 
 /// The web configuration: where it comes from, and what it is now.
 pub(super) struct Web {
@@ -339,6 +328,17 @@ fn asked(tls: &file::Tls, texts: &tls::Texts) -> Asked {
     let names = tls.allowed_sans.iter().flatten().map(String::as_bytes);
     let authority = texts.client_ca.as_deref().unwrap_or_default();
     Asked(sha256([kind.as_bytes(), authority].into_iter().chain(names)))
+}
+
+/// Judges a file with this text, which lies where no other file is.
+#[cfg(any(fuzzing, test))]
+pub(super) fn understand(text: &[u8]) -> Result<(), String> {
+    let nowhere = Path::new("/nonexistent");
+    let rules = file::parse(text, nowhere, nowhere).and_then(|file| {
+        let texts = texts(&file)?;
+        rules(Arc::new(file), texts)
+    });
+    rules.map(drop).map_err(|refusal| refusal.to_string())
 }
 
 /// The certificates and keys that the file names.

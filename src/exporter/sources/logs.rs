@@ -48,6 +48,20 @@ const STACK: usize = 256 << 10;
 /// The name of the file that outlives the process.
 pub(crate) const CONCERN: &str = "logs";
 
+/// What comes from the log, and from nowhere else where there is one.
+pub(crate) const FAMILIES: [&Metric; 10] = [
+    &LOG_LINES_TOTAL,
+    &BOT_COMMAND_COUNT_TOTAL,
+    &BOT_ERROR_COUNT_TOTAL,
+    &COMMANDS_TOTAL,
+    &COMMAND_LATENCY_SECONDS,
+    &EXPORTER_LOG_LINES_UNPARSED_TOTAL,
+    &EXPORTER_LOG_COMMANDS_DROPPED_TOTAL,
+    &EXPORTER_LOG_ROTATIONS_TOTAL,
+    &EXPORTER_LOG_TRUNCATIONS_TOTAL,
+    &EXPORTER_LOG_UNREAD_BYTES,
+];
+
 /// The log, and the thread that follows it for as long as this exists.
 pub(crate) struct Logs {
     path: PathBuf,
@@ -173,21 +187,7 @@ impl Source for Logs {
     }
 
     fn families(&self) -> &'static [&'static Metric] {
-        if !self.mounted {
-            return &[];
-        }
-        &[
-            &LOG_LINES_TOTAL,
-            &BOT_COMMAND_COUNT_TOTAL,
-            &BOT_ERROR_COUNT_TOTAL,
-            &COMMANDS_TOTAL,
-            &COMMAND_LATENCY_SECONDS,
-            &EXPORTER_LOG_LINES_UNPARSED_TOTAL,
-            &EXPORTER_LOG_COMMANDS_DROPPED_TOTAL,
-            &EXPORTER_LOG_ROTATIONS_TOTAL,
-            &EXPORTER_LOG_TRUNCATIONS_TOTAL,
-            &EXPORTER_LOG_UNREAD_BYTES,
-        ]
+        if self.mounted { &FAMILIES } else { &[] }
     }
 
     fn read(self: Arc<Self>) -> Pin<Box<dyn Future<Output = Reading> + Send>> {
@@ -307,6 +307,23 @@ impl Thread {
         };
         folder.save(CONCERN, &kept)
     }
+}
+
+/// What the lines of `data` come to: as they were counted, and as the next process goes on with it. None if it would not.
+#[cfg(any(fuzzing, test))]
+pub(crate) fn count(data: &[u8]) -> Option<[Page; 2]> {
+    let mut tally = Tally::default();
+    for line in data.split(|&byte| byte == b'\n') {
+        tally.line(line, Instant::now());
+    }
+    let kept: Tally = serde_json::from_str(&serde_json::to_string(&tally).ok()?).ok()?;
+    kept.is_sensible().then(|| {
+        [tally, kept].map(|tally| {
+            let mut page = Page::default();
+            tally.print(&mut page);
+            page
+        })
+    })
 }
 
 #[cfg(test)]

@@ -62,7 +62,7 @@ impl Plugins {
         }
     }
 
-    fn read_document(&self, body: Vec<u8>) -> Reading {
+    pub(crate) fn read_document(&self, body: Vec<u8>) -> Reading {
         let body = without_nan(body);
         let fields = match Fields::of(&body, &DOCUMENT) {
             Ok(fields) => fields,

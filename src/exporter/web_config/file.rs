@@ -163,10 +163,10 @@ fn field(field: impl Into<String>, reason: impl Into<String>) -> Refusal {
 /// Reads the text of a file that lies in `folder`; its absolute paths are those below `rootfs`.
 pub(super) fn parse(text: &[u8], folder: &Path, rootfs: &Path) -> Result<File, Refusal> {
     let text = std::str::from_utf8(text).map_err(|_| Refusal::Yaml("is not UTF-8".into()))?;
-    // Without the lines around a mistake, and without values: what is printed ends up in logs, and there are secrets here.
+    // Without the lines around a mistake: what is printed ends up in logs, and there are secrets here.
     let options = serde_saphyr::options! { with_snippet: false };
-    let written: Option<Written> = serde_saphyr::from_str_with_options(text, options)
-        .map_err(|error| Refusal::Yaml(without_values(&error.to_string())))?;
+    let written: Option<Written> =
+        serde_saphyr::from_str_with_options(text, options).map_err(|error| Refusal::yaml(&error))?;
     let empty = written.is_none();
     let written = written.unwrap_or_default();
 
@@ -180,14 +180,6 @@ pub(super) fn parse(text: &[u8], folder: &Path, rootfs: &Path) -> Result<File, R
         rate: rate(&written.rate_limit.unwrap_or_default())?,
         users: users(written.basic_auth_users.unwrap_or_default())?,
     })
-}
-
-/// Serde quotes the values that it did not expect.
-fn without_values(message: &str) -> String {
-    let parts = message.split('"').enumerate();
-    parts
-        .map(|(at, part)| if at % 2 == 0 { part } else { "\"…\"" })
-        .collect()
 }
 
 fn headers(written: BTreeMap<String, Option<String>>) -> Result<Vec<(HeaderName, HeaderValue)>, Refusal> {
