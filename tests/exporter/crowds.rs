@@ -95,6 +95,7 @@ fn memory_beside(page: &str, judge: impl Fn(&Page) + Sync) -> u64 {
     std::fs::write(&file, config).unwrap();
     let exporter = Exporter::start(&["--config", file.to_str().unwrap()], &[]);
     let idle = exporter.process.memory("RssAnon");
+    let peak = exporter.process.peak();
     let mut stuck = Vec::new();
     let unfinished = format!("GET /metrics HTTP/1.1\r\nX: {}", "x".repeat(30_000));
     for round in 0..24 {
@@ -113,8 +114,7 @@ fn memory_beside(page: &str, judge: impl Fn(&Page) + Sync) -> u64 {
             judge(&scrape.join().unwrap());
         }
     });
-    // Pages of the program itself can be given back; a release build has few of them.
-    exporter.process.memory("VmHWM") - exporter.process.memory("RssFile") - idle
+    peak.most() - idle
 }
 
 /// What is left of 16 MiB beside what a release build has at first, which is six.

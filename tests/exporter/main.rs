@@ -172,8 +172,12 @@ fn a_bot_that_hangs_is_down_within_the_deadline_of_the_scrape() {
     // The bot may take longer than anybody here waits: only the scrape's own deadline can end it.
     let exporter = beside(&bot, &["--timeout", "60"]);
     bot.breaks("hanging");
-    let page = exporter.scrape_within(1.6);
+    let page = exporter.scrape_within(3.0);
     assert_eq!(page.value("rosey_bot_up{environment=\"prod\"}"), Some(0.0));
+    let took = page
+        .value("rosey_exporter_source_duration_seconds{source=\"health\"}")
+        .unwrap();
+    assert!(took < 3.0, "{took}");
 }
 
 #[test]

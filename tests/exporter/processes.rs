@@ -3,8 +3,10 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Far more than anything here takes on a slow machine.
@@ -63,11 +65,25 @@ impl Process {
 
     /// A field of what the kernel says about the process, in KiB.
     pub fn memory(&self, field: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-        line.unwrap().trim().trim_end_matches(" kB").parse().unwrap()
+        memory(self.child.id(), field).unwrap()
+    }
+
+    /// Watches its anonymous memory from now on. The kernel's own peak has the pages of files in it, which can be given back.
+    pub fn peak(&self) -> Peak {
+        let (process, over) = (self.child.id(), Arc::new(AtomicBool::new(false)));
+        let ends = over.clone();
+        let thread = std::thread::spawn(move || {
+            let mut most = 0;
+            loop {
+                let last = ends.load(Ordering::Relaxed);
+                most = memory(process, "RssAnon").map_or(most, |now| most.max(now));
+                if last {
+                    return most;
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        Peak { over, thread }
     }
 
     pub fn terminate(&mut self) -> Duration {
@@ -81,6 +97,31 @@ impl Process {
         );
         assert!(self.child.wait().unwrap().success());
         start.elapsed()
+    }
+}
+
+/// A field of what the kernel says about a process, in KiB.
+fn memory(process: u32, field: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    line?.trim().trim_end_matches(" kB").parse().ok()
+}
+
+/// How much memory a process takes while it is watched.
+pub struct Peak {
+    over: Arc<AtomicBool>,
+    thread: JoinHandle<u64>,
+}
+
+impl Peak {
+    /// The most that it took, in KiB.
+    pub fn most(self) -> u64 {
+        self.over.store(true, Ordering::Relaxed);
+        let most = self.thread.join().unwrap();
+        assert!(most > 0, "the process has ended");
+        most
     }
 }
 
