@@ -231,6 +231,7 @@ impl Upkeep {
                 kept.share = Share::Has;
                 kept.wait(duration);
             }
+            update::Step::Pause(duration) => kept.wait(duration),
             update::Step::Update(pod) => {
                 kept.share = self.take(&turn.key);
                 if kept.share == Share::Has {
@@ -313,6 +314,9 @@ fn updated(
     memory: &mut update::Memory,
     kept: &mut Kept,
 ) {
+    if changed.is_ok() {
+        memory.go_on();
+    }
     match changed {
         // Nothing is to be done to a pod that has the image already: the watch is late.
         Ok(Changed::Done | Changed::Nothing) => {
@@ -336,7 +340,8 @@ fn updated(
         }
         Err(error) => {
             warn!(monitor = %turn.key, pod = pod.name(), %error, "the exporter could not be updated in place");
-            kept.wait(AGAIN);
+            kept.share = Share::None;
+            kept.wait(memory.pause(Instant::now()));
         }
     }
 }
@@ -349,6 +354,9 @@ fn put_back(
     memory: &mut update::Memory,
     kept: &mut Kept,
 ) {
+    if changed.is_ok() {
+        memory.go_on();
+    }
     match changed {
         Ok(Changed::Done | Changed::Nothing | Changed::Gone) => kept.wait(AGAIN),
         Ok(Changed::Left(why)) => {
@@ -359,8 +367,11 @@ fn put_back(
             warn!(monitor = %turn.key, pod = pod.name(), %error, "the exporter could not get its old image back");
             if error.is_final() {
                 memory.give_up(pod);
+                kept.wait(NEXT);
+            } else {
+                kept.share = Share::None;
+                kept.wait(memory.pause(Instant::now()));
             }
-            kept.wait(AGAIN);
         }
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::Selected;
 use super::record::{Exporter, State};
+use crate::operator::backoff::delay;
 
 /// How long a new container may take to start; its image is a few megabytes.
 const STARTING: Duration = Duration::from_secs(60);
@@ -21,6 +22,10 @@ const TRIAL: i64 = 600;
 const ASKED: Duration = Duration::from_secs(60);
 /// How long the watch may take to show what was written.
 const SHOWN: Duration = Duration::from_secs(30);
+/// The longest pause after errors; a pod that waits for its old image is not ready meanwhile.
+const LONGEST: Duration = Duration::from_secs(60);
+/// Doublings that the first pause after an error skips: 8 s.
+const SKIPPED: u32 = 4;
 
 /// What is to be done next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +34,8 @@ pub enum Step<'a> {
     Rest,
     /// A change is on trial: to be looked at again when a pod changes, and after this time.
     Wait(Duration),
+    /// The last try failed for a reason that may pass: to be tried again after this time, while others have their turn.
+    Pause(Duration),
     /// This pod's exporter gets the wanted image.
     Update(&'a Selected),
     /// This pod's exporter gets its old image back.
@@ -46,6 +53,7 @@ pub struct Memory {
     trials: HashMap<Box<str>, Trial>,
     left: HashMap<Box<str>, Left>,
     written: Option<Written>,
+    paused: Option<Paused>,
 }
 
 #[derive(Debug)]
@@ -64,6 +72,13 @@ struct Left {
     why: String,
     /// When it is tried again, if ever.
     again: Option<Instant>,
+}
+
+/// Errors in a row that may pass.
+#[derive(Debug)]
+struct Paused {
+    failures: u32,
+    until: Instant,
 }
 
 #[derive(Debug)]
@@ -114,6 +129,28 @@ impl Memory {
         }
     }
 
+    /// A change failed for a reason that may pass; how long to wait.
+    pub fn pause(&mut self, now: Instant) -> Duration {
+        let failures = self.paused.as_ref().map_or(0, |paused| paused.failures);
+        let failures = failures.saturating_add(1);
+        let wait = delay(failures.saturating_add(SKIPPED), LONGEST);
+        self.paused = Some(Paused {
+            failures,
+            until: now + wait,
+        });
+        wait
+    }
+
+    /// A change came to its end, so the next error is the first.
+    pub fn go_on(&mut self) {
+        self.paused = None;
+    }
+
+    fn paused(&self, now: Instant) -> Option<Duration> {
+        let until = self.paused.as_ref()?.until;
+        (until > now).then(|| until - now)
+    }
+
     fn leaves(&self, exporter: &Carried<'_>, wanted: &str) -> Option<&Left> {
         let left = self.left.get(&exporter.pod.life.uid)?;
         (*left.from == *exporter.image && *left.to == *wanted).then_some(left)
@@ -138,7 +175,8 @@ impl Memory {
         for exporter in carried(monitor, pods) {
             match self.trial(&exporter, now, clock) {
                 Some(Verdict::Failed(why)) => {
-                    return Step::Back { pod: exporter.pod, why };
+                    let pod = exporter.pod;
+                    return self.paused(now).map_or(Step::Back { pod, why }, Step::Pause);
                 }
                 Some(Verdict::Open(wait)) => waits = Some(waits.map_or(wait, |least: Duration| least.min(wait))),
                 None => {}
@@ -162,7 +200,8 @@ impl Memory {
         let next = carried(monitor, pods)
             .filter(|e| e.image != wanted && *e.state != State::Starting && !leaves(e))
             .min_by_key(|e| *e.state != State::Running);
-        next.map_or(Step::Rest, |exporter| Step::Update(exporter.pod))
+        let Some(next) = next else { return Step::Rest };
+        self.paused(now).map_or(Step::Update(next.pod), Step::Pause)
     }
 
     /// How long to wait for the watch to show what was written; nothing if it has, or never will.

@@ -78,6 +78,7 @@ impl Leader {
         match self.memory.next("rosey", pods, "2", self.now, CLOCK) {
             Step::Rest => "rest".into(),
             Step::Wait(_) => "wait".into(),
+            Step::Pause(_) => "pause".into(),
             Step::Update(pod) => format!("update {}", pod.name()),
             Step::Back { pod, why } => format!("back {}: {why}", pod.name()),
         }
@@ -272,6 +273,27 @@ fn an_image_that_does_not_stay_in_a_pod_is_written_once_and_told() {
     // The watch was only late.
     let late = [running("a", "2"), running("b", "2")];
     assert_eq!(leader.memory.left("rosey", &late, "2"), None);
+}
+
+#[test]
+fn after_an_error_there_is_a_pause_for_both_ways_and_each_time_a_longer_one() {
+    let old = [running("a", "1")];
+    let failing = [changed("a", "1", State::NoImage("ErrImagePull".into()))];
+    for (pods, step) in [(&old, "update a"), (&failing, "back a: ErrImagePull")] {
+        let mut leader = Leader::new();
+        let mut before = Duration::ZERO;
+        for _ in 0..10 {
+            assert_eq!(leader.next(pods), step);
+            let wait = leader.memory.pause(leader.now);
+            assert!(wait >= before / 2 && wait <= LONGEST, "{wait:?} after {before:?}");
+            assert_eq!(leader.after(wait / 2).next(pods), "pause");
+            leader.after(wait / 2 + Duration::from_millis(1));
+            before = wait;
+        }
+        assert!(before >= LONGEST / 2, "{before:?}");
+        leader.memory.go_on();
+        assert!(leader.memory.pause(leader.now) <= Duration::from_secs(8));
+    }
 }
 
 #[test]
