@@ -132,7 +132,7 @@ impl Exporter {
             web: None,
             pushes: Mutex::default(),
             configuration: tokio::sync::Mutex::const_new(configuration),
-            looks: Default::default(),
+            looks: (AtomicU64::new(0), AtomicU64::new(0)),
         };
         if let Ok(configuration) = exporter.configuration.try_lock() {
             exporter.adopt(&configuration, true);

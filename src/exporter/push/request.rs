@@ -55,11 +55,11 @@ pub(super) async fn send(
     let address = || RequestError::Address { url: url.to_owned() };
     let uri: Uri = url.parse().map_err(|_| address())?;
     let (authority, path) = uri.authority().zip(uri.path_and_query()).ok_or_else(address)?;
-    let named = authority.host();
-    let bare = named
+    let bracketed = authority.host();
+    let bare = bracketed
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'))
-        .unwrap_or(named);
+        .unwrap_or(bracketed);
     let secure = uri.scheme_str() == Some("https");
     let port = authority.port_u16().unwrap_or(if secure { 443 } else { 80 });
     let mut request = Request::builder()

@@ -68,6 +68,13 @@ impl Connections {
         };
         open.entries.push(Entry { id, task, state });
     }
+
+    /// How many are busy.
+    #[cfg(test)]
+    pub fn busy(&self) -> usize {
+        let open = locked(&self.open);
+        open.entries.iter().filter(|entry| entry.state.requests > 0).count()
+    }
 }
 
 /// The place of the connection that is missed least: of the peer with the most of them, idle before busy, the longest so first.

@@ -5,11 +5,13 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, Weak};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use hyper::body::Incoming;
+use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
@@ -22,7 +24,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::connections::Place;
+use super::connections::{Busy, Place};
 use super::gate::{Gate, Link};
 use crate::exporter::locked;
 
@@ -152,8 +154,8 @@ fn answers(
         let limit = if only_asks { REQUEST_TIME } else { SHORT_TIME };
         async move {
             let answer = timeout(limit, gate.answer(request, link)).await;
-            drop(busy);
             let answer = answer.unwrap_or_else(|_| StatusCode::REQUEST_TIMEOUT.into_response());
+            let answer = answer.map(|body| Body::new(Sending { body, _busy: busy }));
             if answer
                 .headers()
                 .get(header::CONNECTION)
@@ -164,6 +166,32 @@ fn answers(
             Ok(answer)
         }
     })
+}
+
+/// The body of an answer. For as long as there is more of it to send, its connection is busy.
+struct Sending {
+    body: Body,
+    _busy: Busy,
+}
+
+impl HttpBody for Sending {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// Goes on with a connection for as long as it may.
@@ -203,6 +231,52 @@ where
                 // Dropping it resets the stream of a client that does not read.
                 let _ = timeout(2 * REQUEST_TIME, stream).await;
             });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::routing::get;
+    use futures::stream;
+    use hyper_util::service::TowerToHyperService;
+
+    use super::*;
+    use crate::exporter::server::connections::Connections;
+    use crate::exporter::web_config::Web;
+
+    #[tokio::test]
+    async fn a_connection_is_busy_until_the_whole_answer_is_on_its_way() {
+        // In pieces, as a page comes.
+        let piece = Ok::<_, Infallible>(Bytes::from_static(&[b'x'; 16 << 10]));
+        let page = async || Body::from_stream(stream::iter(std::iter::repeat_n(piece, 64)));
+        let app = Router::new().route("/", get(page));
+        let gate = Arc::new(Gate {
+            web: Arc::new(Web::new(None, "/".into())),
+            app: TowerToHyperService::new(app),
+        });
+        let peer = SocketAddr::from(([10, 0, 0, 1], 1234));
+        let link = Link {
+            peer,
+            asked: None,
+            verified: false,
+        };
+        let (mut client, stream) = tokio::io::duplex(1 << 10);
+        let connections = Arc::new(Connections::default());
+        connections.admit(peer.ip(), |place| {
+            tokio::spawn(in_http1(stream, link, gate, place)).abort_handle()
+        });
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let mut part = [0; 1 << 10];
+        let mut left = 1 << 20;
+        while left > 0 {
+            left -= client.read(&mut part).await.unwrap().min(left);
+            // The last of it waits in the buffers of the connection alone.
+            assert!(left < 256 << 10 || connections.busy() == 1, "{left} bytes are left");
+        }
+        while connections.busy() > 0 {
+            tokio::task::yield_now().await;
         }
     }
 }

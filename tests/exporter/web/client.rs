@@ -185,7 +185,7 @@ impl Open {
     }
 
     /// Waits until the exporter has closed it.
-    pub async fn is_closed(self) {
+    pub async fn until_closed(self) {
         // The sender is kept: a connection that nobody can use ends by itself.
         let (_http1, _http2, connection) = match self {
             Self::Http1(sender, connection) => (Some(sender), None, connection),

@@ -97,7 +97,7 @@ fn a_connection_ends_with_its_next_answer_when_another_certificate_is_asked_for(
                 assert_eq!(open.get("/ready").await.unwrap(), 200, "{before}");
                 site.says(&after);
                 assert_eq!(open.get("/ready").await.unwrap(), 400, "{after}");
-                open.is_closed().await;
+                open.until_closed().await;
             });
         }
     }
