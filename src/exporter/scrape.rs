@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use futures::future::join_all;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -286,7 +285,7 @@ impl Exporter {
         let deadline = Instant::now() + budget(limit);
         self.refresh().await;
         let setup = self.setup.borrow().clone();
-        let outcomes = join_all(setup.lines.iter().map(|line| line.read(deadline))).await;
+        let outcomes = flight::read_all(&setup.lines, deadline).await;
 
         let (mut page, mut dropped) = (Page::default(), Dropped::default());
         page.add(

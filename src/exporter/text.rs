@@ -85,6 +85,11 @@ pub(super) struct Text {
 }
 
 impl Text {
+    /// Whether it was taken back.
+    pub fn is_withdrawn(&self) -> bool {
+        locked(&self.pieces).is_none()
+    }
+
     fn piece(&self, number: usize) -> Result<Option<Bytes>, Withdrawn> {
         let pieces = locked(&self.pieces);
         Ok(pieces.as_ref().ok_or(Withdrawn)?.get(number).cloned())

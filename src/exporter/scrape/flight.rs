@@ -1,11 +1,11 @@
 //! One reading of a source, shared by scrapes that overlap.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::future::{Shared, WeakShared};
+use futures::future::{Shared, WeakShared, join_all};
 use tokio::time::Instant;
 
 use super::Part;
@@ -31,6 +31,8 @@ pub(super) struct Line {
     pub source: Arc<dyn Source>,
     environment: Option<String>,
     flight: Mutex<Option<WeakShared<Flight>>>,
+    /// What was read last, for as long as somebody has it.
+    newest: Arc<Mutex<Weak<Outcome>>>,
     alive: Arc<Mutex<Alive>>,
 }
 
@@ -42,6 +44,7 @@ impl Line {
             source,
             environment: environment.map(str::to_owned),
             flight: Mutex::default(),
+            newest: Arc::default(),
             alive,
         }
     }
@@ -63,6 +66,7 @@ impl Line {
             return under_way;
         }
         let (source, environment, alive) = (self.source.clone(), self.environment.clone(), self.alive.clone());
+        let newest = self.newest.clone();
         let started: Flight = Box::pin(async move {
             let start = Instant::now();
             let limit = source.timeout();
@@ -71,7 +75,9 @@ impl Line {
             let reading = reading.unwrap_or_else(|_| late(&*source, limit));
             let outcome = Outcome::new(reading, start.elapsed(), environment.as_deref());
             locked(&alive).admit(&outcome.text);
-            Arc::new(outcome)
+            let outcome = Arc::new(outcome);
+            *locked(&newest) = Arc::downgrade(&outcome);
+            outcome
         });
         let shared = started.shared();
         *flight = shared.downgrade();
@@ -87,6 +93,18 @@ impl Line {
             Arc::new(Outcome::new(reading, took, self.environment.as_deref()))
         })
     }
+}
+
+/// Reads all of them at once. One that was read early, and whose text later scrapes took back while this one still waited for another
+/// source, is what they read: nothing of it was sent yet. To keep its text would cost the bound on memory, since a bot that is slow in
+/// one place only could make any number of scrapes wait.
+pub(super) async fn read_all(lines: &[Arc<Line>], deadline: Instant) -> Vec<Arc<Outcome>> {
+    let outcomes = join_all(lines.iter().map(|line| line.read(deadline))).await;
+    let at_hand = |(line, outcome): (&Arc<Line>, Arc<Outcome>)| {
+        let newer = outcome.text.is_withdrawn().then(|| locked(&line.newest).upgrade());
+        newer.flatten().unwrap_or(outcome)
+    };
+    lines.iter().zip(outcomes).map(at_hand).collect()
 }
 
 impl Outcome {
@@ -153,6 +171,43 @@ mod tests {
             slow.clone(),
             Line::new(Part::Disk(Vec::new()), slow, None, Arc::default()),
         )
+    }
+
+    /// Says at once as much as a bot may.
+    struct Large;
+
+    impl Source for Large {
+        fn name(&self) -> &'static str {
+            "large"
+        }
+        fn timeout(&self) -> Duration {
+            Duration::from_secs(2)
+        }
+        fn families(&self) -> &'static [&'static Metric] {
+            &[]
+        }
+        fn read(self: Arc<Self>) -> Pin<Box<dyn Future<Output = Reading> + Send>> {
+            let mut reading = Reading::default();
+            reading.text.push(&"a 1\n".repeat(500_000));
+            Box::pin(async { reading })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_scrape_that_waits_for_one_source_loses_nothing_of_another_to_those_that_come_later() {
+        let (_, slow) = line(Duration::from_secs(1));
+        let large = Line::new(Part::Disk(Vec::new()), Arc::new(Large), None, Arc::default());
+        let lines = [Arc::new(slow), Arc::new(large)];
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let after = async |milliseconds| {
+            tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+            read_all(&lines, deadline).await
+        };
+        let (first, second, third) = tokio::join!(after(0), after(100), after(200));
+        for scrape in [&first, &second, &third] {
+            assert!(!scrape[1].text.is_withdrawn());
+        }
+        assert!(Arc::ptr_eq(&first[1], &third[1]), "more is kept than there is room for");
     }
 
     fn counts(slow: &Slow) -> (u32, u32) {
