@@ -1,3 +1,5 @@
+use futures::future::join_all;
+
 use super::*;
 
 #[tokio::test]
