@@ -127,7 +127,7 @@ impl Follower {
             // After the reading, because what is known of the log's own file tells its copies from its parts.
             look.more |= self.gather(tally, now);
         }
-        look.more |= self.finish(tally, now);
+        look.more |= self.finish(tally, now, look.missing);
         // What does not work is tried again after a pause.
         look.more &= look.problem.is_none();
         let open = || self.rotated.iter().chain(&self.current);
@@ -299,10 +299,11 @@ impl Follower {
         }
     }
 
-    /// Is done with rotated files of which nothing more is expected; says whether there were some.
-    fn finish(&mut self, tally: &Mutex<Tally>, now: Instant) -> bool {
+    /// Is done with rotated files of which nothing more is expected; says whether there were some. While nothing is at the log's path,
+    /// its writer may be at any of them.
+    fn finish(&mut self, tally: &Mutex<Tally>, now: Instant, missing: bool) -> bool {
         let before = self.rotated.len();
-        let gone_over = self.current.as_ref().is_some_and(|current| current.size > 0);
+        let gone_over = !missing && self.current.as_ref().is_some_and(|current| current.size > 0);
         let quiet = |tail: &Tail| (gone_over || tail.is_copy) && now.saturating_duration_since(tail.grown) >= QUIET;
         loop {
             let find = |is_done: &dyn Fn(&Tail) -> bool| {

@@ -293,7 +293,7 @@ fn files_that_come_and_go_beside_an_empty_log_keep_nobody_busy() {
 
 #[test]
 fn no_order_of_events_that_once_went_wrong_goes_wrong() {
-    use Step::{Append, AppendHalf, CopyAndTruncate, Delete, Look, Rename, RenameAndReopen, Restart, Settle};
+    use Step::{Append, AppendHalf, CopyAndTruncate, Delete, Look, Rename, RenameAndReopen, Restart, Settle, Wait};
     for steps in [
         // A file that was empty is filled, copied and emptied between two looks.
         vec![Delete, Append(1), CopyAndTruncate(0), Look],
@@ -302,6 +302,17 @@ fn no_order_of_events_that_once_went_wrong_goes_wrong() {
         // A copy gets the number of a file that was empty and is gone.
         vec![Delete, Restart, Append(1), Look, CopyAndTruncate(0)],
         vec![Delete, RenameAndReopen, Append(2), Restart, Look, CopyAndTruncate(0)],
+        // The writer rests for long within a line, at a file that was renamed before it was seen.
+        vec![
+            Append(1),
+            RenameAndReopen,
+            Rename,
+            AppendHalf,
+            Look,
+            Wait(10),
+            Delete,
+            Append(1),
+        ],
         // The file goes on after several copies of it were made, none of which was seen.
         vec![
             Append(1),
