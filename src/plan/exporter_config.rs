@@ -57,7 +57,7 @@ pub fn config(name: &str, namespace: &str, spec: &RoseyMonitorSpec) -> Config {
     }
 }
 
-/// A push carries the labels that a scrape would add. `instance` stays the exporter's own default, the pod's name.
+/// A push carries the labels that a scrape would add. Only the exporter knows the pod's name, and adds it as `instance` and `pod`.
 fn pushgateway(gateway: &Pushgateway, name: &str, namespace: &str, environment: &str) -> config::Pushgateway {
     let labels = [
         ("namespace", namespace),

@@ -24,6 +24,10 @@ impl Target {
         let gateway = config.pushgateway.clone()?;
         let mut labels: BTreeMap<&str, &str> = gateway.labels.iter().map(|(name, value)| (&**name, &**value)).collect();
         labels.entry("instance").or_insert(host);
+        // The alerts of a monitor tell its pods apart by `pod`, which a scrape would add.
+        if gateway.labels.contains_key("rosey_monitor") {
+            labels.entry("pod").or_insert(host);
+        }
         // Two bots on one host, prod and test, would otherwise replace each other's series at every push.
         if let Some(environment) = &config.environment {
             labels.entry("environment").or_insert(environment);
@@ -78,6 +82,18 @@ mod tests {
         assert_eq!(
             url("{environment: prod, pushgateway: {url: 'http://g', labels: {environment: test}}}"),
             "http://g/metrics/job/rosey-bot/environment/test/instance/rosey-0"
+        );
+    }
+
+    #[test]
+    fn the_group_of_a_monitors_exporter_names_its_pod() {
+        assert_eq!(
+            url("pushgateway: {url: 'http://g', labels: {namespace: bots, rosey_monitor: rosey}}"),
+            "http://g/metrics/job/rosey-bot/instance/rosey-0/namespace/bots/pod/rosey-0/rosey_monitor/rosey"
+        );
+        assert_eq!(
+            url("pushgateway: {url: 'http://g', labels: {pod: other, rosey_monitor: rosey}}"),
+            "http://g/metrics/job/rosey-bot/instance/rosey-0/pod/other/rosey_monitor/rosey"
         );
     }
 

@@ -156,13 +156,14 @@ impl Memory {
     fn awaits<'a>(&mut self, monitor: &str, pods: &'a [Selected], now: Instant) -> Option<Step<'a>> {
         let awaited = self.awaited.as_ref()?;
         let passed = now.saturating_duration_since(awaited.since);
-        let until = [AWAITED, GIVEN_UP].into_iter().find(|until| *until > passed);
-        let wait = || Some(Step::Wait(until.map(|until| until - passed)));
+        let ahead = |until: Duration| until.checked_sub(passed).filter(|left| !left.is_zero());
+        let left = [AWAITED, GIVEN_UP].into_iter().find_map(ahead);
+        let wait = || Some(Step::Wait(left));
         let mut new = pods
             .iter()
             .filter(|pod| pod.owner == awaited.owner && !awaited.known.contains(&pod.life.uid));
         let Some(new) = new.next() else {
-            if until.is_none() {
+            if left.is_none() {
                 self.awaited = None;
                 return None;
             }

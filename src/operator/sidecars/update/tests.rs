@@ -212,7 +212,7 @@ fn a_new_pod_with_the_image_holds_the_others_back_until_it_runs() {
 fn a_pod_that_has_not_started_is_no_trial_and_one_that_runs_comes_first() {
     let pending = pod("a", "1", State::Starting);
     let broken = pod("b", "1", State::NoImage("ErrImagePull".into()));
-    assert_eq!(Leader::new().next(&[pending.clone()]), "rest");
+    assert_eq!(Leader::new().next(std::slice::from_ref(&pending)), "rest");
     assert_eq!(Leader::new().next(&[pending.clone(), broken.clone()]), "update b");
     let all = [pending, broken, running("c", "1"), running("d", "1")];
     assert_eq!(Leader::new().next(&all), "update c");
