@@ -4,6 +4,7 @@
 
 #![allow(clippy::cast_precision_loss, reason = "counts that are printed, and shares of them")]
 
+mod kinds;
 mod load;
 mod measure;
 mod scene;
@@ -12,12 +13,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use lab::{eventually, until};
 
 use load::Load;
 use measure::{Sample, Series};
-use scene::Scene;
+use scene::{Compared, Scene};
 
 /// How much the median of anonymous memory may grow from the second quarter of the time to the last one, in KiB.
 const GROWTH: i64 = 512;
@@ -29,6 +30,8 @@ const MEMORY: u64 = 16 << 10;
 const EPOCH: Duration = Duration::from_secs(20);
 /// How long everything that was written may take to be counted.
 const CATCH_UP: Duration = Duration::from_secs(30);
+/// What is read all the time.
+const SOURCES: [&str; 4] = ["health", "metrics", "plugins", "logs"];
 /// Rotations of a day with a log that is rotated every hour.
 const ROTATIONS_A_DAY: u64 = 24;
 /// Scrapes of a day by two Prometheus servers, every 15 seconds.
@@ -94,7 +97,11 @@ pub async fn run(options: Options) -> Result<()> {
         Ok((files <= files_before + 1).then_some(files))
     })
     .await?;
-    let last = scene.scrape().await?;
+    let last = eventually(CATCH_UP, "every source to be read again", async || {
+        let page = scene.scrape().await?;
+        Ok(SOURCES.iter().all(|source| page.reads(source)).then_some(page))
+    })
+    .await?;
 
     let series = Series::of(&samples);
     println!("| {} minutes | |\n|---|---|", options.minutes);
@@ -128,11 +135,20 @@ pub async fn run(options: Options) -> Result<()> {
         series.files
     );
     println!("| CPU | {:.1} s |", scene.sample()?.cpu);
-    judge(&done, &series)
+    judge(&done, rotations, &series)
 }
 
-fn judge(done: &load::Done, series: &Series) -> Result<()> {
+fn judge(done: &load::Done, rotations: f64, series: &Series) -> Result<()> {
     let mut wrong = Vec::new();
+    for (what, happened) in [
+        ("a fault of the bot", done.faults > 0),
+        ("a change of the configuration", done.reloads > 0),
+        ("a rotation of the log", rotations > 0.0),
+    ] {
+        if !happened {
+            wrong.push(format!("there was not even {what}"));
+        }
+    }
     let growth = series.anonymous.growth();
     if growth > GROWTH {
         wrong.push(format!("memory grew by {growth} KiB, more than {GROWTH}"));
@@ -177,27 +193,30 @@ async fn write(scene: &Scene, lines: u32, kinds: &[&str], time: Duration, sample
 /// Waits until all is counted that was written, and adds what was missed since the last time.
 async fn compare(scene: &Scene, lines: &mut Lines) -> Result<()> {
     let (written, between) = scene.written().await?;
-    let mut before = scene.compared();
-    let (written_now, between_now) = (written - before.written, between - before.between);
+    let before = scene.compared();
+    let now = written.since(&before.written)?;
+    let between_now = between
+        .checked_sub(before.between)
+        .context("the bot counts backwards")?;
     // The last of it may be what was lost, so there is a least and a most; beyond the least, it has to come to rest.
-    let counted = eventually(CATCH_UP, "the lines to be counted", async || {
-        let counted = scene.scrape().await?.lines() - before.counted;
-        Ok((counted + between_now >= written_now).then_some(()))
+    let caught_up = eventually(CATCH_UP, "the lines to be counted", async || {
+        let counted = scene.counted().await?.since(&before.counted)?;
+        let missed = now.missed(&counted);
+        Ok(missed.is_ok_and(|missed| missed <= between_now).then_some(()))
     })
     .await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let counted_now = scene.scrape().await?.lines() - before.counted;
-    counted.map_err(|error| error.context(format!("{counted_now} of {written_now} lines were counted")))?;
-    ensure!(
-        counted_now <= written_now,
-        "{counted_now} lines were counted, and {written_now} written"
-    );
-    lines.written += written_now;
-    lines.missed += written_now - counted_now;
+    let counted = scene.counted().await?;
+    let counted_now = counted.since(&before.counted)?;
+    let missed = now.missed(&counted_now)?;
+    caught_up.map_err(|error| error.context(format!("{} of {} lines were counted", counted_now.sum(), now.sum())))?;
+    lines.written += now.sum();
+    lines.missed += missed;
     lines.between += between_now;
-    before.written += written_now;
-    before.between += between_now;
-    before.counted += counted_now;
-    scene.remember(before);
+    scene.remember(Compared {
+        written,
+        between,
+        counted,
+    });
     Ok(())
 }

@@ -115,7 +115,7 @@ async fn scrape(scene: Arc<Scene>, counts: Arc<Counts>) -> Result<()> {
         one_more(&counts.scrapes);
         match scene.scrape_by(&client).await {
             Ok(page) if page.is_up() => {
-                let lines = page.lines();
+                let lines = page.kinds().sum();
                 if lines < before {
                     one_more(&counts.backwards);
                 }

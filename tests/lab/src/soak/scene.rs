@@ -5,11 +5,12 @@ use std::process::Stdio;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use lab::{PATIENCE, eventually};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
+use super::kinds::Kinds;
 use super::measure::{Sample, sample};
 
 /// Both processes; they end with this value.
@@ -26,11 +27,11 @@ pub struct Scene {
 }
 
 /// What was written and counted when both were last compared.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Compared {
-    pub written: u64,
+    pub written: Kinds,
     pub between: u64,
-    pub counted: u64,
+    pub counted: Kinds,
 }
 
 /// What a scrape was answered.
@@ -46,22 +47,26 @@ impl Page {
         line.and_then(|value| value.parse().ok()).unwrap_or_default()
     }
 
-    /// Lines of the log of all kinds.
+    /// Lines of the log that were counted.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a counter")]
-    pub fn lines(&self) -> u64 {
+    pub fn kinds(&self) -> Kinds {
         let counts = |line: &&str| {
             line.starts_with("rosey_bot_log_lines_total{")
                 || line.starts_with("rosey_exporter_log_lines_unparsed_total{")
         };
-        let values = self.0.lines().filter(counts).filter_map(|line| line.rsplit_once(' '));
-        values
-            .map(|(_, value)| value.parse::<f64>().unwrap_or_default() as u64)
-            .sum()
+        let counters = self.0.lines().filter(counts).filter_map(|line| line.rsplit_once(' '));
+        counters
+            .map(|(series, value)| (series.to_owned(), value.parse::<f64>().unwrap_or_default() as u64))
+            .collect()
     }
 
     /// Whether the log is read.
     pub fn is_up(&self) -> bool {
-        self.value("rosey_exporter_source_up{source=\"logs\"}") > 0.0
+        self.reads("logs")
+    }
+
+    pub fn reads(&self, source: &str) -> bool {
+        self.value(&format!("rosey_exporter_source_up{{source=\"{source}\"}}")) > 0.0
     }
 }
 
@@ -134,6 +139,15 @@ impl Scene {
         Ok(Page(asked.send().await?.error_for_status()?.text().await?))
     }
 
+    /// The lines that were counted. While the log can't be read, its counters are not there.
+    pub async fn counted(&self) -> Result<Kinds> {
+        let page = eventually(PATIENCE, "the log to be read", async || {
+            let page = self.scrape().await?;
+            Ok(page.is_up().then_some(page))
+        });
+        Ok(page.await?.kinds())
+    }
+
     async fn control(&self, path: &str, change: Option<Value>) -> Result<Value> {
         let url = format!("http://{}{path}", self.control);
         let asked = match change {
@@ -161,16 +175,33 @@ impl Scene {
         self.control("/control/recover", Some(Value::Null)).await.map(drop)
     }
 
-    /// All lines that the bot wrote, and those of them between copy and truncation.
-    pub async fn written(&self) -> Result<(u64, u64)> {
+    /// All lines that the bot wrote, by the series that has to count them, and how many it wrote between copy and truncation.
+    pub async fn written(&self) -> Result<(Kinds, u64)> {
         let state = self.control("/control", None).await?;
         let written = &state["log"]["written"];
-        let count = |field: &str| written[field].as_u64().with_context(|| format!("{field} of the bot"));
-        Ok((count("lines")?, count("between_copy_and_truncation")?))
+        let count = |value: &Value, what: &str| value.as_u64().with_context(|| format!("{what} of the bot"));
+        let levels = written["levels"].as_object().context("levels of the bot")?;
+        let levels = levels.iter().map(|(level, lines)| {
+            let series = format!("rosey_bot_log_lines_total{{level=\"{}\"}}", level.to_lowercase());
+            Ok((series, count(lines, level)?))
+        });
+        let unread = [("invalid", "garbage"), ("too_long", "too_long")].map(|(reason, field)| {
+            let series = format!("rosey_exporter_log_lines_unparsed_total{{reason=\"{reason}\"}}");
+            Ok((series, count(&written[field], field)?))
+        });
+        let kinds: Kinds = levels.chain(unread).collect::<Result<_>>()?;
+        let lines = count(&written["lines"], "lines")?;
+        ensure!(
+            kinds.sum() == lines,
+            "the bot wrote {lines} lines, and {} of them by kind",
+            kinds.sum()
+        );
+        let between = &written["between_copy_and_truncation"];
+        Ok((kinds, count(between, "lines between copy and truncation")?))
     }
 
     pub fn compared(&self) -> Compared {
-        *self.compared.lock().unwrap_or_else(PoisonError::into_inner)
+        self.compared.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub fn remember(&self, compared: Compared) {
@@ -198,6 +229,7 @@ fn configuration(folder: &Path, bot_port: u16, turn: usize) -> String {
     format!(
         "health: {{port: {bot_port}, path: /api/health, timeoutSeconds: 0.5}}\n\
          metrics: {{port: {bot_port}, path: /metrics, timeoutSeconds: 0.5}}\n\
+         plugins: {{port: {bot_port}, path: /api/metrics, timeoutSeconds: 0.5}}\n\
          logs: {{path: {folder}/rosey.log}}\nstate: {folder}/state\ndeployments: true\n\
          backups: {{path: {folder}, pattern: \"*{turn}\"}}\n{disk}{broken}"
     )
