@@ -152,6 +152,7 @@ pub fn plugins(data: &[u8]) {
 /// # Panics
 /// When the page is not one that Prometheus takes, loses a line, contradicts itself, or is another one after a restart.
 #[expect(clippy::cast_precision_loss, reason = "a sample is a double")]
+#[expect(clippy::float_cmp, reason = "the values are whole numbers")]
 pub fn logs(data: &[u8]) {
     if data.len() > LOG_BYTES {
         return;
