@@ -22,6 +22,11 @@ const NOT_READ: [&str; 6] = [
     "rosey_exporter_web_",
 ];
 
+fn read() -> impl Iterator<Item = &'static Metric> {
+    let elsewhere = |metric: &Metric| NOT_READ.iter().any(|start| metric.name.starts_with(start));
+    metrics::ALL.iter().copied().filter(move |metric| !elsewhere(metric))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_series_of_a_bot_and_its_deployments_arrives_with_realistic_values() -> Result<()> {
     let scene = Scene::start().await?;
@@ -172,8 +177,7 @@ async fn every_series_of_the_catalogue_is_there(scene: &Scene) -> Result<()> {
     let mut missing: BTreeSet<&str> = BTreeSet::new();
     let all = eventually(PATIENCE, "every series of the catalogue", async || {
         missing.clear();
-        let elsewhere = |metric: &Metric| NOT_READ.iter().any(|start| metric.name.starts_with(start));
-        for metric in metrics::ALL.iter().filter(|metric| !elsewhere(metric)) {
+        for metric in read() {
             let found = scene
                 .lab
                 .prometheus()
@@ -190,7 +194,7 @@ async fn every_series_of_the_catalogue_is_there(scene: &Scene) -> Result<()> {
     all.await?;
 
     let known: Value = scene.lab.prometheus().get("metadata", &[]).await?;
-    for metric in metrics::ALL {
+    for metric in read() {
         let entries = known[metric.name]
             .as_array()
             .with_context(|| format!("{} has no type", metric.name))?;
