@@ -79,9 +79,12 @@ pub fn run(size: &Size) -> Result<()> {
     };
     let web = Web::new(folder.path())?;
     let bot = stand.fake_bot(&fake_bot)?;
-    let mut candidates = vec![stand.ours(bot)?, stand.json_exporter(bot, None)?];
-    candidates.extend(stand.ours_with_tls(bot, &web)?);
-    candidates.push(stand.json_exporter(bot, Some(&web))?);
+    let candidates = [
+        stand.ours(bot)?,
+        stand.json_exporter(bot, None)?,
+        stand.ours_with_tls(bot, &web)?,
+        stand.json_exporter(bot, Some(&web))?,
+    ];
 
     eprintln!("{} scrapes of each over one connection …", size.scrapes);
     let mut load = Load::default();

@@ -19,7 +19,11 @@ use crate::bench::measure::{Usage, usage};
 const START: Duration = Duration::from_secs(20);
 
 /// The sources that read the heavy bot, as the exporter's configuration names them, with the paths at which it answers.
-const HEAVY_SOURCES: [(&str, &str); 2] = [("health", "/api/health"), ("metrics", "/metrics")];
+const HEAVY_SOURCES: [(&str, &str); 3] = [
+    ("health", "/api/health"),
+    ("metrics", "/metrics"),
+    ("plugins", "/api/metrics"),
+];
 
 /// The peer's module: six fields of the health document.
 const MODULE: &str = "\
@@ -106,23 +110,15 @@ impl Stand<'_> {
         self.rosey_exporter(Kind::Ours, "rosey-exporter", bot, &HEAVY_SOURCES[..1], None)
     }
 
-    /// The same, with TLS; none where this build has no flag for it.
-    pub fn ours_with_tls(&self, bot: SocketAddr, web: &Web) -> Result<Option<Candidate>> {
-        let help = Command::new(self.exporter)
-            .arg("--help")
-            .output()
-            .context("run rosey-exporter --help")?;
-        if !String::from_utf8_lossy(&help.stdout).contains("--web.config.file") {
-            return Ok(None);
-        }
-        let candidate = self.rosey_exporter(
+    /// The same, with TLS.
+    pub fn ours_with_tls(&self, bot: SocketAddr, web: &Web) -> Result<Candidate> {
+        self.rosey_exporter(
             Kind::OursTls,
             "rosey-exporter, TLS",
             bot,
             &HEAVY_SOURCES[..1],
             Some(web),
-        )?;
-        Ok(Some(candidate))
+        )
     }
 
     /// Our exporter in front of a bot that says as much as may pass.
