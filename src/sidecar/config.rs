@@ -98,7 +98,7 @@ pub struct Pushgateway {
     #[serde(default = "rosey_bot")]
     pub job: String,
     /// More labels of the grouping key, beside `job`, `instance` and, where the bot's series have one, `environment`; `instance` is
-    /// the host's name unless it stands here.
+    /// the host's name unless it stands here, and so is `pod`, which is added where `rosey_monitor` stands here.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// User of basic authentication.
