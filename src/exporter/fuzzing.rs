@@ -233,13 +233,12 @@ pub fn web_config(data: &[u8]) {
 const ENVIRONMENTS: [Option<&str>; 2] = [None, Some("p\"r\\o\nd")];
 
 fn somewhere() -> (Bot, Endpoint) {
-    let host = "127.0.0.1".to_owned();
     let endpoint = Endpoint {
         port: 1,
         path: "/".to_owned(),
         timeout_seconds: 1.0,
     };
-    (Bot { host }, endpoint)
+    (Bot::at("127.0.0.1"), endpoint)
 }
 
 fn print(page: &Page, environment: Option<&str>) -> String {

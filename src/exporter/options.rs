@@ -156,12 +156,8 @@ impl Options {
             .rootfs
             .or_else(|| given(ENV_ROOTFS).map(PathBuf::from))
             .unwrap_or_else(|| "/".into());
-        let bot = Bot {
-            host: self
-                .bot_host
-                .or_else(|| given(ENV_BOT_HOST))
-                .unwrap_or_else(|| "127.0.0.1".into()),
-        };
+        let bot_host = self.bot_host.or_else(|| given(ENV_BOT_HOST));
+        let bot = Bot::at(bot_host.unwrap_or_else(|| "127.0.0.1".into()));
         let web_config_file = self
             .web_config_file
             .filter(|file| !file.is_empty())

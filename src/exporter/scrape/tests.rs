@@ -1,6 +1,10 @@
+use std::sync::atomic::AtomicUsize;
+use std::sync::mpsc::channel;
+
 use futures::future::join_all;
 
 use super::*;
+use crate::exporter::sources::fetch::Names;
 
 #[tokio::test]
 async fn a_scrape_that_outlives_its_configuration_says_nothing_of_the_next() {
@@ -9,8 +13,7 @@ async fn a_scrape_that_outlives_its_configuration_says_nothing_of_the_next() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&file, format!("health: {{port: {port}, path: /, timeoutSeconds: 60}}")).unwrap();
     let configuration = Configuration::file(file.path().to_owned());
-    let host = "127.0.0.1".to_owned();
-    let exporter = Arc::new(Exporter::new(configuration, Bot { host }, "/".into()));
+    let exporter = Arc::new(Exporter::new(configuration, Bot::at("127.0.0.1"), "/".into()));
     let until_read = async |done: fn(&Config) -> bool| {
         while !exporter.setup().borrow().config.as_deref().is_some_and(done) {
             exporter.refresh().await;
@@ -32,8 +35,7 @@ async fn a_scrape_that_outlives_its_configuration_says_nothing_of_the_next() {
 async fn scrapes_that_wait_for_the_configuration_share_one_look_at_it() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let configuration = Configuration::file(file.path().to_owned());
-    let host = "127.0.0.1".to_owned();
-    let exporter = Exporter::new(configuration, Bot { host }, "/".into());
+    let exporter = Exporter::new(configuration, Bot::at("127.0.0.1"), "/".into());
     let looks = || exporter.looks.0.load(Ordering::SeqCst);
     let held = exporter.configuration.lock().await;
     let waiting = join_all((0..8).map(|_| exporter.refresh()));
@@ -48,9 +50,7 @@ async fn scrapes_that_wait_for_the_configuration_share_one_look_at_it() {
 fn a_source_that_the_configuration_leaves_as_it_is_goes_on() {
     let exporter = Exporter::new(
         Configuration::fixed(Config::default()),
-        Bot {
-            host: "127.0.0.1".into(),
-        },
+        Bot::at("127.0.0.1"),
         "/".into(),
     );
     let config = |text: &str| -> Config { serde_saphyr::from_str(text).unwrap() };
@@ -73,4 +73,47 @@ fn the_way_back_gets_its_share_of_the_deadline() {
     let milliseconds = |limit: u64| budget(Some(Duration::from_millis(limit))).as_millis();
     assert_eq!([10_000, 1_000, 600, 0].map(milliseconds), [9_500, 500, 300, 0]);
     assert_eq!(budget(None).as_millis(), 9_500);
+}
+
+#[tokio::test]
+async fn a_name_server_that_never_answers_holds_one_thread_whatever_is_configured() {
+    let (release, held) = channel::<()>();
+    let held = Mutex::new(held);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = asked.clone();
+    let names = Names::looked_up(move |_| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        let _ = locked(&held).recv();
+        Err(std::io::ErrorKind::NotFound.into())
+    });
+    let bot = Bot::known_to(names, "bot");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let exporter = Exporter::new(Configuration::file(file.path().to_owned()), bot, "/".into());
+    for port in [8001, 8002, 8003] {
+        let endpoint = format!("{{port: {port}, path: /}}");
+        let config = format!("health: {endpoint}\nmetrics: {endpoint}\nplugins: {endpoint}");
+        std::fs::write(&file, config).unwrap();
+        let in_force = || {
+            let config = exporter.setup().borrow().config.clone();
+            config
+                .and_then(|config| config.health.clone())
+                .map(|health| health.port)
+        };
+        while in_force() != Some(port) {
+            exporter.refresh().await;
+        }
+        exporter.scrape(Some(Duration::from_millis(40))).await;
+        for source in ["health", "metrics", "plugins"] {
+            let problem = exporter.problems()[source].clone();
+            assert!(
+                problem.is_some_and(|problem| problem.contains("no answer within")),
+                "{source}"
+            );
+        }
+    }
+    while asked.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    drop(release);
 }

@@ -180,13 +180,7 @@ mod tests {
             deployments: true,
             ..Config::default()
         });
-        let exporter = Exporter::new(
-            configuration,
-            Bot {
-                host: "127.0.0.1".into(),
-            },
-            "/".into(),
-        );
+        let exporter = Exporter::new(configuration, Bot::at("127.0.0.1"), "/".into());
         let form = HeaderMap::from_iter([(
             header::CONTENT_TYPE,
             "application/x-www-form-urlencoded".parse().unwrap(),

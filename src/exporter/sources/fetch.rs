@@ -2,7 +2,7 @@
 //! answer or with whoever waits for it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -10,16 +10,33 @@ use http_body_util::{BodyExt, Empty};
 use hyper::{Request, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::sync::Mutex;
-use tokio::task::JoinHandle;
+use tokio::sync::watch;
 
+use crate::exporter::locked;
 use crate::sidecar::config::Endpoint;
 
 /// Where the bot answers.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Bot {
     /// An address or a name.
     pub host: String,
+    /// Shared by all who ask this bot, under whatever configuration.
+    names: Arc<Names>,
+}
+
+impl Bot {
+    /// The one on this host, whose name the system knows.
+    pub fn at(host: impl Into<String>) -> Self {
+        Self::known_to(Names::new(), host)
+    }
+
+    /// The one on a host whose name is looked up in `names`.
+    pub fn known_to(names: Names, host: impl Into<String>) -> Self {
+        Self {
+            host: host.into(),
+            names: Arc::new(names),
+        }
+    }
 }
 
 /// A request that is made at each scrape.
@@ -28,7 +45,6 @@ pub(super) struct Fetch {
     endpoint: Endpoint,
     accept: &'static str,
     limit: usize,
-    names: Names,
 }
 
 /// Why there is no answer to read.
@@ -50,15 +66,29 @@ pub(super) enum FetchError {
     Broken { url: String, error: hyper::Error },
 }
 
-type Found = std::io::Result<Vec<IpAddr>>;
-type LookUp = dyn Fn(&str) -> Found + Send + Sync;
+type Found = Result<Vec<IpAddr>, Arc<std::io::Error>>;
+type LookUp = dyn Fn(&str) -> std::io::Result<Vec<IpAddr>> + Send + Sync;
 
 /// The addresses of names, looked up one at a time: a look-up that no name server answers can't be ended, and each further one
-/// would hold a thread too.
+/// would hold a thread too. Whoever asks for the same name meanwhile gets the same answer.
 pub(in crate::exporter) struct Names {
     look_up: Arc<LookUp>,
-    /// The one that is on its way, and its name.
-    under_way: Mutex<Option<(String, JoinHandle<Found>)>>,
+    last: Mutex<Option<Asked>>,
+}
+
+/// A look-up that was begun.
+#[derive(Clone)]
+struct Asked {
+    host: String,
+    /// None as long as it is on its way.
+    found: watch::Receiver<Option<Found>>,
+}
+
+impl Asked {
+    fn is_under_way(&self) -> bool {
+        // Without a sender it broke off.
+        self.found.borrow().is_none() && self.found.has_changed().is_ok()
+    }
 }
 
 impl Names {
@@ -70,14 +100,31 @@ impl Names {
         })
     }
 
-    fn looked_up(look_up: impl Fn(&str) -> Found + Send + Sync + 'static) -> Self {
+    /// As `look_up` finds them, which may take its time.
+    pub fn looked_up(look_up: impl Fn(&str) -> std::io::Result<Vec<IpAddr>> + Send + Sync + 'static) -> Self {
         Self {
             look_up: Arc::new(look_up),
-            under_way: Mutex::default(),
+            last: Mutex::default(),
         }
     }
 
-    async fn find(&self, host: &str) -> Found {
+    /// The look-up that is on its way, or one for `host`, which begins now: what was found before may be old.
+    fn ask(&self, host: &str) -> Asked {
+        let mut last = locked(&self.last);
+        if let Some(asked) = last.as_ref().filter(|asked| asked.is_under_way()) {
+            return asked.clone();
+        }
+        let (answer, found) = watch::channel(None);
+        let (look_up, host) = (self.look_up.clone(), host.to_owned());
+        let asked = Asked {
+            host: host.clone(),
+            found,
+        };
+        tokio::task::spawn_blocking(move || answer.send_replace(Some(look_up(&host).map_err(Arc::new))));
+        last.insert(asked).clone()
+    }
+
+    async fn find(&self, host: &str) -> std::io::Result<Vec<IpAddr>> {
         if host == "localhost" {
             // An empty image has neither a resolver nor a hosts file of its own.
             return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
@@ -85,22 +132,12 @@ impl Names {
         if let Ok(address) = host.parse() {
             return Ok(vec![address]);
         }
-        let mut under_way = self.under_way.lock().await;
-        // What was found while nobody waited for it any more may be old.
-        if under_way.as_ref().is_some_and(|(_, found)| found.is_finished()) {
-            *under_way = None;
-        }
         loop {
-            // Kept across the wait, since whoever waits may leave.
-            let (of, found) = under_way.get_or_insert_with(|| {
-                let (look_up, host) = (self.look_up.clone(), host.to_owned());
-                (host.clone(), tokio::task::spawn_blocking(move || look_up(&host)))
-            });
-            let found = found.await;
-            let fits = of == host;
-            *under_way = None;
-            if fits {
-                return found.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+            let mut asked = self.ask(host);
+            let found = asked.found.wait_for(Option::is_some).await;
+            let found = found.map_err(std::io::Error::other)?.clone();
+            if let Some(found) = found.filter(|_| asked.host == host) {
+                return found.map_err(|error| std::io::Error::new(error.kind(), error));
             }
         }
     }
@@ -122,7 +159,6 @@ impl Fetch {
             endpoint: endpoint.clone(),
             accept,
             limit,
-            names: Names::new(),
         }
     }
 
@@ -140,7 +176,7 @@ impl Fetch {
     }
 
     async fn connect(&self) -> std::io::Result<TcpStream> {
-        self.names.connect(&self.bot.host, self.endpoint.port).await
+        self.bot.names.connect(&self.bot.host, self.endpoint.port).await
     }
 
     /// The body of the answer.
@@ -262,6 +298,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_asks_for_a_name_while_it_is_looked_up_gets_the_same_answer() {
+        let (answer, answers) = channel::<()>();
+        let answers = std::sync::Mutex::new(answers);
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = asked.clone();
+        let names = Names::looked_up(move |host| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let _ = answers.lock().unwrap().recv();
+            Err(std::io::Error::other(format!("no name server knows {host}")))
+        });
+        let answered = async { drop(answer) };
+        let (first, second, ()) = tokio::join!(names.find("bot"), names.find("bot"), answered);
+        for found in [first, second] {
+            assert_eq!(found.unwrap_err().to_string(), "no name server knows bot");
+        }
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
     async fn what_was_found_when_nobody_waited_any_more_is_looked_up_again() {
         let (answer, answers) = channel::<Ipv4Addr>();
         let answers = std::sync::Mutex::new(answers);
@@ -272,7 +327,7 @@ mod tests {
                 .is_err()
         );
         answer.send(Ipv4Addr::new(10, 0, 0, 1)).unwrap();
-        while !names.under_way.lock().await.as_ref().unwrap().1.is_finished() {
+        while locked(&names.last).as_ref().unwrap().is_under_way() {
             tokio::task::yield_now().await;
         }
         answer.send(Ipv4Addr::LOCALHOST).unwrap();

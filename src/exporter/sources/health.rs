@@ -194,12 +194,7 @@ mod tests {
             path: "/api/health".into(),
             timeout_seconds: 2.0,
         };
-        Health::new(
-            &Bot {
-                host: "127.0.0.1".into(),
-            },
-            &endpoint,
-        )
+        Health::new(&Bot::at("127.0.0.1"), &endpoint)
     }
 
     fn read(document: &str) -> (Vec<String>, Option<String>) {

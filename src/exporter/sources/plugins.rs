@@ -227,8 +227,7 @@ mod tests {
             path: "/api/metrics".into(),
             timeout_seconds: 2.0,
         };
-        let host = "127.0.0.1".into();
-        Plugins::new(&Bot { host }, &endpoint, uptime)
+        Plugins::new(&Bot::at("127.0.0.1"), &endpoint, uptime)
     }
 
     fn samples(reading: &Reading) -> Vec<String> {
