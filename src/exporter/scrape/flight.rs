@@ -96,15 +96,20 @@ impl Line {
 }
 
 /// Reads all of them at once. One that was read early, and whose text later scrapes took back while this one still waited for another
-/// source, is what they read: nothing of it was sent yet. To keep its text would cost the bound on memory, since a bot that is slow in
-/// one place only could make any number of scrapes wait.
+/// source, is what they read, or is read again: nothing of it was sent yet. To keep its text would cost the bound on memory, since a
+/// bot that is slow in one place only could make any number of scrapes wait.
 pub(super) async fn read_all(lines: &[Arc<Line>], deadline: Instant) -> Vec<Arc<Outcome>> {
-    let outcomes = join_all(lines.iter().map(|line| line.read(deadline))).await;
-    let at_hand = |(line, outcome): (&Arc<Line>, Arc<Outcome>)| {
-        let newer = outcome.text.is_withdrawn().then(|| locked(&line.newest).upgrade());
-        newer.flatten().unwrap_or(outcome)
-    };
-    lines.iter().zip(outcomes).map(at_hand).collect()
+    let mut outcomes = join_all(lines.iter().map(|line| line.read(deadline))).await;
+    // Ends at the deadline at the latest: what comes then is no text that is kept.
+    while let Some(at) = outcomes.iter().position(|outcome| outcome.text.is_withdrawn()) {
+        let newest = locked(&lines[at].newest).upgrade();
+        outcomes[at] = match newest.filter(|newest| !newest.text.is_withdrawn()) {
+            Some(newest) => newest,
+            // Whoever read it has gone, and it went with them.
+            None => lines[at].read(deadline).await,
+        };
+    }
+    outcomes
 }
 
 impl Outcome {
@@ -208,6 +213,26 @@ mod tests {
             assert!(!scrape[1].text.is_withdrawn());
         }
         assert!(Arc::ptr_eq(&first[1], &third[1]), "more is kept than there is room for");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_taken_back_and_nobody_has_any_more_is_read_again() {
+        let (_, slow) = line(Duration::from_secs(1));
+        let large = Line::new(Part::Disk(Vec::new()), Arc::new(Large), None, Arc::default());
+        let lines = [Arc::new(slow), Arc::new(large)];
+        let start = Instant::now();
+        let after = |milliseconds| start + Duration::from_millis(milliseconds);
+        // They don't wait for the slow source, and are gone when the patient one has waited.
+        let hasty = async |from, to| {
+            tokio::time::sleep_until(after(from)).await;
+            read_all(&lines, after(to)).await;
+        };
+        let patient = read_all(&lines, after(5_000));
+        let (patient, (), (), ()) = tokio::join!(patient, hasty(100, 300), hasty(200, 400), hasty(250, 450));
+        assert_eq!(start.elapsed().as_secs(), 1);
+        for outcome in patient {
+            assert!(outcome.problem.is_none() && !outcome.text.is_withdrawn());
+        }
     }
 
     fn counts(slow: &Slow) -> (u32, u32) {
