@@ -22,7 +22,6 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
 use super::connections::{Busy, Place};
 use super::gate::{Gate, Link};
@@ -124,7 +123,10 @@ where
     until_over(connection, http1::Connection::graceful_shutdown, &place, &last).await;
 }
 
-async fn in_http2(stream: TlsStream<TcpStream>, link: Link, gate: Arc<Gate>, place: Place) {
+async fn in_http2<S>(stream: S, link: Link, gate: Arc<Gate>, place: Place)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
     let (place, last) = (Arc::new(place), Arc::new(Notify::new()));
     // Ends with this connection, whoever holds an executor.
     let streams = Arc::new(Mutex::new(JoinSet::new()));
@@ -236,47 +238,4 @@ where
 }
 
 #[cfg(test)]
-mod tests {
-    use axum::Router;
-    use axum::routing::get;
-    use futures::stream;
-    use hyper_util::service::TowerToHyperService;
-
-    use super::*;
-    use crate::exporter::server::connections::Connections;
-    use crate::exporter::web_config::Web;
-
-    #[tokio::test]
-    async fn a_connection_is_busy_until_the_whole_answer_is_on_its_way() {
-        // In pieces, as a page comes.
-        let piece = Ok::<_, Infallible>(Bytes::from_static(&[b'x'; 16 << 10]));
-        let page = async || Body::from_stream(stream::iter(std::iter::repeat_n(piece, 64)));
-        let app = Router::new().route("/", get(page));
-        let gate = Arc::new(Gate {
-            web: Arc::new(Web::new(None, "/".into())),
-            app: TowerToHyperService::new(app),
-        });
-        let peer = SocketAddr::from(([10, 0, 0, 1], 1234));
-        let link = Link {
-            peer,
-            asked: None,
-            verified: false,
-        };
-        let (mut client, stream) = tokio::io::duplex(1 << 10);
-        let connections = Arc::new(Connections::default());
-        connections.admit(peer.ip(), |place| {
-            tokio::spawn(in_http1(stream, link, gate, place)).abort_handle()
-        });
-        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-        let mut part = [0; 1 << 10];
-        let mut left = 1 << 20;
-        while left > 0 {
-            left -= client.read(&mut part).await.unwrap().min(left);
-            // The last of it waits in the buffers of the connection alone.
-            assert!(left < 256 << 10 || connections.busy() == 1, "{left} bytes are left");
-        }
-        while connections.busy() > 0 {
-            tokio::task::yield_now().await;
-        }
-    }
-}
+mod tests;
