@@ -49,6 +49,11 @@ impl Process {
         self.lines_until(part).pop().unwrap()
     }
 
+    /// The first line of the output until now that is `wanted`, without waiting for more.
+    pub fn line_so_far(&self, wanted: impl Fn(&str) -> bool) -> Option<String> {
+        self.lines.lock().unwrap().try_iter().find(|line| wanted(line))
+    }
+
     /// The next lines of the output, up to one with `part` in it.
     pub fn lines_until(&self, part: &str) -> Vec<String> {
         let start = Instant::now();

@@ -7,9 +7,11 @@ mod logins;
 mod slow;
 mod tls;
 
+use std::io::Write;
+use std::net::TcpStream;
 use std::path::PathBuf;
 
-use super::processes::{Exporter, Process};
+use super::processes::{Exporter, Process, eventually};
 use certificates::{Authority, Pair};
 use client::{Client, Reply};
 
@@ -62,6 +64,26 @@ impl Site {
         self.put("web.yml", text);
     }
 
+    /// The same, and waits until an exporter has read it; what that says about it.
+    fn says_to(&self, exporter: &Exporter, text: &str) -> String {
+        if std::fs::read_to_string(self.path("web.yml")).is_ok_and(|before| before == text) {
+            return String::new();
+        }
+        self.says(text);
+        Self::is_read_by(exporter)
+    }
+
+    /// Waits until an exporter has read what a file says that was just changed; what it says about that. A request does not wait
+    /// longer than 200 ms for the file system, which may be too short on a busy machine.
+    fn is_read_by(exporter: &Exporter) -> String {
+        let verdict = |line: &str| line.contains("read the web configuration") || line.contains("until this is mended");
+        eventually("the file is read", || {
+            // The first byte of a connection makes it look, and no request is counted that somebody limits.
+            TcpStream::connect(&exporter.address).unwrap().write_all(b"x").unwrap();
+            exporter.process.line_so_far(verdict)
+        })
+    }
+
     fn flag(&self) -> String {
         format!("--web.config.file={}", self.path("web.yml").display())
     }
@@ -99,11 +121,11 @@ fn nothing_is_served_before_the_file_was_read_once() {
         address: free.to_string(),
     };
     // An empty file is a good one that asks for nothing.
-    let page = exporter.scrape();
-    assert_eq!(
-        page.value("rosey_exporter_web_config_last_reload_successful"),
-        Some(1.0)
-    );
+    let page = eventually("the file was just read", || {
+        let page = exporter.scrape();
+        let successful = page.value("rosey_exporter_web_config_last_reload_successful");
+        (successful == Some(1.0)).then_some(page)
+    });
     page.is_accepted_by_promtool();
 }
 
@@ -150,11 +172,17 @@ fn every_answer_carries_the_headers_of_the_file() {
             assert_eq!(answer.header(header), Some(value), "{path} {header}");
         }
     }
-    site.says("http_server_config: {headers: {X-Frame-Options: sameorigin}}");
+    // What is blank is not set.
+    site.says_to(
+        &exporter,
+        "http_server_config: {headers: {X-Frame-Options: sameorigin, Content-Security-Policy: ''}}",
+    );
     let answer = exporter.get("/");
     assert_eq!(answer.header("x-frame-options"), Some("sameorigin"));
-    assert_eq!(answer.header("x-xss-protection"), None);
-    site.says("http_server_config: {headers: {X-Frame-Options: both}}");
+    for header in ["x-xss-protection", "content-security-policy"] {
+        assert_eq!(answer.header(header), None, "{header}");
+    }
+    site.says_to(&exporter, "http_server_config: {headers: {X-Frame-Options: both}}");
     assert_eq!(exporter.get("/").status, 500);
 }
 
@@ -164,10 +192,10 @@ fn whoever_asks_too_often_is_told_so() {
     let exporter = site.exporter();
     let statuses = |number| (0..number).map(|_| exporter.get("/ready").status).collect::<Vec<_>>();
     assert_eq!(statuses(10), [200; 10]);
-    site.says("rate_limit: {interval: 1h, burst: 2}");
+    site.says_to(&exporter, "rate_limit: {interval: 1h, burst: 2}");
     assert_eq!(statuses(4), [200, 200, 429, 429]);
-    site.says("rate_limit: {interval: 1s, burst: 0}");
+    site.says_to(&exporter, "rate_limit: {interval: 1s, burst: 0}");
     assert_eq!(statuses(1), [429]);
-    site.says("rate_limit: {interval: 1ms, burst: 1}");
+    site.says_to(&exporter, "rate_limit: {interval: 1ms, burst: 1}");
     assert_eq!(statuses(1), [200]);
 }

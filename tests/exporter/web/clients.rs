@@ -56,14 +56,13 @@ fn each_type_of_client_authentication_takes_whom_it_should() {
             [required, unknown, unknown, unknown],
         ),
     ] {
-        site.says(&format!("{TLS}  {text}\n"));
+        site.says_to(&exporter, &format!("{TLS}  {text}\n"));
         let found = [&none, &strange, &unsigned, &known].map(|client| outcome(client, &exporter));
         assert_eq!(found, expected, "{text}");
     }
     // The same in HTTP/2, and in TLS 1.2, whose handshake is another one.
-    site.says(&format!(
-        "{TLS}  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: authority.crt\n"
-    ));
+    let text = format!("{TLS}  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: authority.crt\n");
+    site.says_to(&exporter, &text);
     assert_eq!(outcome(&known.clone().over_http2(), &exporter), ok);
     let mut old = known;
     old.versions = vec![&rustls::version::TLS12];
@@ -88,14 +87,14 @@ fn a_connection_ends_with_its_next_answer_when_another_certificate_is_asked_for(
         (known, required("authority.crt"), named),
     ] {
         for client in [client.clone(), client.over_http2()] {
-            site.says(&before);
+            site.says_to(&exporter, &before);
             runtime().block_on(async {
                 let mut open = client.open(&exporter.address).await.unwrap();
                 assert_eq!(open.get("/ready").await.unwrap(), 200);
                 // What has nothing to do with clients leaves it open.
-                site.says(&format!("{before}  min_version: TLS13\n"));
+                site.says_to(&exporter, &format!("{before}  min_version: TLS13\n"));
                 assert_eq!(open.get("/ready").await.unwrap(), 200, "{before}");
-                site.says(&after);
+                site.says_to(&exporter, &after);
                 assert_eq!(open.get("/ready").await.unwrap(), 400, "{after}");
                 open.until_closed().await;
             });
@@ -138,13 +137,14 @@ fn only_names_that_are_allowed_come_in() {
             pair(SanType::URI("spiffe://example.org/prometheus".try_into().unwrap())),
         ),
     ];
-    let allow = |mode: &str, name: &str| {
-        site.says(&format!(
+    let allowing = |mode: &str, name: &str| {
+        format!(
             "{TLS}  client_auth_type: {mode}\n  client_ca_file: authority.crt\n  client_allowed_sans: [other, \"{name}\"]\n"
-        ));
+        )
     };
-    allow("RequireAndVerifyClientCert", "none");
+    site.says(&allowing("RequireAndVerifyClientCert", "none"));
     let exporter = site.exporter();
+    let allow = |mode: &str, name: &str| site.says_to(&exporter, &allowing(mode, name));
     for (name, pair) in &pairs {
         allow("RequireAndVerifyClientCert", name);
         let client = site.client().showing(pair);

@@ -118,20 +118,21 @@ fn a_change_counts_from_the_next_request_on_and_a_broken_file_closes_the_door() 
     let statuses =
         || [("alice", "alice123"), ("bob", "bob123")].map(|(user, word)| login(&exporter, "/metrics", user, word));
     assert_eq!(statuses(), [200, 401]);
-    site.says(&users(&["bob"]));
+    site.says_to(&exporter, &users(&["bob"]));
     assert_eq!(statuses(), [401, 200]);
-    site.says("basic_auth_users: {bob");
+    site.says_to(&exporter, "basic_auth_users: {bob");
     assert_eq!(statuses(), [500, 500]);
     let answer = exporter.get("/ready");
     assert_eq!((answer.status, answer.body.as_str()), (500, "Internal Server Error\n"));
     std::fs::remove_file(site.path("web.yml")).unwrap();
+    assert!(Site::is_read_by(&exporter).contains("is not there"));
     assert_eq!(statuses(), [500, 500]);
-    site.says(&users(&["alice", "bob"]));
+    site.says_to(&exporter, &users(&["alice", "bob"]));
     assert_eq!(statuses(), [200, 200]);
     // A file that was only cut short opens nothing.
-    site.says("");
+    site.says_to(&exporter, "");
     assert_eq!(exporter.get("/ready").status, 500);
-    site.says("basic_auth_users: {}");
+    site.says_to(&exporter, "basic_auth_users: {}");
     assert_eq!(exporter.get("/ready").status, 200);
 }
 
@@ -150,6 +151,7 @@ fn a_secret_that_is_mounted_changes_by_its_link() {
     let exporter = site.exporter();
     assert_eq!(login(&exporter, "/ready", "alice", "alice123"), 200);
     version("..2", &users(&["bob"]));
+    Site::is_read_by(&exporter);
     assert_eq!(login(&exporter, "/ready", "alice", "alice123"), 401);
     assert_eq!(login(&exporter, "/ready", "bob", "bob123"), 200);
 }

@@ -34,16 +34,14 @@ fn pages_are_served_through_tls_in_both_versions_of_http() {
             reply.headers["content-type"],
             "text/plain; version=0.0.4; charset=utf-8"
         );
-        assert!(
-            reply
-                .body
-                .contains("\nrosey_exporter_web_config_last_reload_successful 1\n"),
-            "{}",
-            reply.body
-        );
+        eventually("the file was just read", || {
+            let reply = client.get(&exporter, "/metrics").unwrap();
+            let successful = "\nrosey_exporter_web_config_last_reload_successful 1\n";
+            reply.body.contains(successful).then_some(())
+        });
         assert_eq!(client.get(&exporter, "/nowhere").unwrap().status, 404);
     }
-    site.says(&format!("{TLS}http_server_config: {{http2: false}}"));
+    site.says_to(&exporter, &format!("{TLS}http_server_config: {{http2: false}}"));
     let reply = site.client().over_http2().get(&exporter, "/ready").unwrap();
     assert_eq!((reply.status, reply.version), (200, Version::HTTP_11));
 }
@@ -105,7 +103,7 @@ fn versions_suites_and_curves_are_those_of_the_file() {
         ),
     ];
     for (text, expected) in cases {
-        site.says(&format!("{TLS}  {text}\n"));
+        site.says_to(&exporter, &format!("{TLS}  {text}\n"));
         for (client, expected) in [&old, &new, &weak, &narrow].into_iter().zip(expected) {
             let found = client.get(&exporter, "/ready").map(|reply| reply.status);
             match (found, expected) {
@@ -148,14 +146,16 @@ fn a_new_certificate_is_shown_from_the_next_handshake_on_and_a_bad_one_never() {
     let renewed = site.authority.issue(&["localhost"]);
     // Certificate and key don't belong together for a moment: the last good ones are shown, and no page.
     site.put("server.crt", &renewed.cert);
+    assert!(Site::is_read_by(&exporter).contains("is not the key of the certificate"));
     assert_eq!(first, site.client().certificate(&exporter));
     let reply = site.client().get(&exporter, "/metrics").unwrap();
     assert_eq!((reply.status, reply.body.as_str()), (500, "Internal Server Error\n"));
     site.put("server.key", &renewed.key);
+    Site::is_read_by(&exporter);
     assert_ne!(first, site.client().certificate(&exporter));
     assert_eq!(site.client().get(&exporter, "/metrics").unwrap().status, 200);
 
-    site.says("tls_server_config: {");
+    site.says_to(&exporter, "tls_server_config: {");
     assert_eq!(
         site.client().over_http2().get(&exporter, "/metrics").unwrap().status,
         500
@@ -175,15 +175,13 @@ fn tls_may_come_but_does_not_go_while_the_exporter_runs() {
         String::from_utf8_lossy(&answer[..length]).into_owned()
     };
     assert!(ask().starts_with("HTTP/1.1 200"));
-    site.says(TLS);
+    site.says_to(&exporter, TLS);
     // Also on a connection that was there before.
     assert!(ask().starts_with("HTTP/1.1 400"));
     assert_eq!(exporter.get("/ready").status, 400);
     assert_eq!(site.client().get(&exporter, "/ready").unwrap().status, 200);
-    site.says("basic_auth_users: {}");
+    let told = site.says_to(&exporter, "basic_auth_users: {}");
+    assert!(told.contains("tls_server_config: was taken away"), "{told}");
     assert_eq!(exporter.get("/ready").status, 400);
     assert_eq!(site.client().get(&exporter, "/ready").unwrap().status, 500);
-    eventually("the log says why", || {
-        exporter.process.line_with("tls_server_config: was taken away").into()
-    });
 }
