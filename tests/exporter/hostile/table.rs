@@ -18,6 +18,7 @@ pub enum Source {
     Health,
     Metrics,
     Plugins,
+    Logs,
 }
 
 /// Without [`Shows::Down`] the source is up.
@@ -41,6 +42,7 @@ impl Source {
             Self::Health => "health",
             Self::Metrics => "metrics",
             Self::Plugins => "plugins",
+            Self::Logs => "logs",
         }
     }
 }

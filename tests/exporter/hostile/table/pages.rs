@@ -193,6 +193,51 @@ pub fn large() -> Vec<Row> {
             vec![Down("more than 4194304 bytes"), Absent("f")],
         ),
         (
+            "a million values of a label",
+            ok(lines(1_000_000, &|n| format!("a{{user=\"{n}\"}} 1\n"))),
+            vec![Down("more than 4194304 bytes"), Absent("a")],
+        ),
+        (
+            "a million series",
+            ok(lines(1_000_000, &|n| {
+                format!("a{}{{x=\"{}\"}} 1\n", n % 1_000, n / 1_000)
+            })),
+            vec![Down("more than 4194304 bytes"), Absent("a")],
+        ),
+        (
+            "a million times the same",
+            ok("a 1\n".repeat(1_000_000)),
+            vec![Series("a", 1.0), Dropped("duplicate", 999_999.0)],
+        ),
+        (
+            "a hundred thousand values of a histogram",
+            ok(format!(
+                "# TYPE h histogram\n{}h_bucket{{le=\"+Inf\"}} 99999\nh_sum 1\nh_count 99999\n",
+                lines(100_000, &|n| format!("h_bucket{{le=\"{n}\"}} {n}\n"))
+            )),
+            vec![
+                Series("h_bucket{", 200.0),
+                Value("h_count", 99_999.0),
+                Dropped("too_many_values", 99_801.0),
+            ],
+        ),
+        (
+            "a page that comes a byte a second and does not end",
+            Bot::Drips(
+                b"HTTP/1.1 200 OK\r\n\r\n"
+                    .iter()
+                    .copied()
+                    .chain(b"a 1\n".repeat(60))
+                    .collect(),
+            ),
+            vec![Down("no answer within"), Absent("a")],
+        ),
+        (
+            "a page that comes at once and does not end",
+            Bot::GoesOn(b"HTTP/1.1 200 OK\r\n\r\na 1\nb 1\n".into(), vec![]),
+            vec![Down("no answer within"), Absent("a"), Absent("b")],
+        ),
+        (
             "other values each time",
             Bot::SaysInTurn(others.into()),
             vec![Series("a{", 50.0), Dropped("too_many_values", 150.0)],
