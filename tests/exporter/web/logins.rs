@@ -90,6 +90,23 @@ fn whoever_is_no_user_stays_outside_however_often() {
 }
 
 #[test]
+fn a_hash_may_have_each_of_the_names_that_bcrypt_has() {
+    let names = ["$2a$", "$2b$", "$2y$"];
+    let line = |(number, name): (usize, &&str)| {
+        let hash = hash(&format!("user{number}123"));
+        format!("  user{number}: {name}{}\n", &hash[4..])
+    };
+    let lines: String = names.iter().enumerate().map(line).collect();
+    let site = Site::new(&format!("basic_auth_users:\n{lines}"));
+    let exporter = site.exporter();
+    for number in 0..names.len() {
+        let user = format!("user{number}");
+        let statuses = ["123", "1234"].map(|end| login(&exporter, "/ready", &user, &format!("{user}{end}")));
+        assert_eq!(statuses, [200, 401], "{}", names[number]);
+    }
+}
+
+#[test]
 fn many_at_once_are_told_apart() {
     let site = Site::new(&users(&["alice"]));
     let exporter = site.exporter();

@@ -4,9 +4,11 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use hyper::Version;
+use rustls::crypto::SupportedKxGroup;
 use rustls::crypto::ring::{cipher_suite, kx_group};
 use rustls::version::{TLS12, TLS13};
 
+use super::client::runtime;
 use super::{Site, TLS, indented};
 use crate::processes::{PATIENCE, eventually};
 
@@ -69,6 +71,17 @@ fn certificate_and_key_may_stand_in_the_file_itself() {
     // A file goes before a text, as in the toolkit.
     site.says(&format!("{TLS}  cert: nothing\n"));
     assert_eq!(site.client().get(&site.exporter(), "/ready").unwrap().status, 200);
+    site.says(&format!("tls_server_config:\n  cert_file: server.crt\n  key: |\n{key}"));
+    assert_eq!(site.client().get(&site.exporter(), "/ready").unwrap().status, 200);
+}
+
+#[test]
+fn http2_is_spoken_through_tls_only() {
+    let site = Site::new("http_server_config: {http2: true}");
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let said = said_to(&site.exporter().address, preface);
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.is_empty() || said.starts_with("HTTP/1.1 4"), "{said}");
 }
 
 #[test]
@@ -111,6 +124,33 @@ fn versions_suites_and_curves_are_those_of_the_file() {
                 (Err(found), Err(expected)) => assert!(found.contains(expected), "{text}: {found}"),
                 (found, expected) => panic!("{text}: {found:?} is not {expected:?}"),
             }
+        }
+    }
+}
+
+#[test]
+fn of_the_suites_and_curves_of_the_file_the_clients_first_one_is_taken() {
+    let site = Site::new("");
+    let suites = [
+        cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+    ];
+    let curves = [kx_group::SECP384R1, kx_group::X25519];
+    let listed = "cipher_suites: [TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384]\n  \
+                  curve_preferences: [X25519, CurveP384]";
+    for prefers in [true, false] {
+        site.says(&format!("{TLS}  prefer_server_cipher_suites: {prefers}\n  {listed}\n"));
+        let exporter = site.exporter();
+        for first in [0, 1] {
+            let mut client = site.client();
+            client.versions = vec![&TLS12];
+            client.provider.cipher_suites = vec![suites[first], suites[1 - first]];
+            client.provider.kx_groups = vec![curves[first], curves[1 - first]];
+            let stream = runtime().block_on(client.connect(&exporter.address)).unwrap();
+            let session = stream.get_ref().1;
+            let curve = session.negotiated_key_exchange_group().map(SupportedKxGroup::name);
+            assert_eq!(session.negotiated_cipher_suite(), Some(suites[first]), "{prefers}");
+            assert_eq!(curve, Some(curves[first].name()), "{prefers}");
         }
     }
 }

@@ -268,6 +268,20 @@ fn what_the_toolkit_takes_is_taken() {
 }
 
 #[test]
+fn the_sample_of_the_toolkit_is_understood() {
+    // Its web-config.yml, without comments.
+    let sample = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n\
+        basic_auth_users:\n  alice: $2y$10$mDwo.lAisC94iLAyP81MCesa29IzH37oigHC/42V2pdJlUprsJPze\n  \
+        bob: $2y$10$hLqFl9jSjoAAy95Z/zw8Ye8wkdMBM8c5Bn1ptYqP/AXyV0.oy0S8m\n\
+        rate_limit:\n  interval: \"1s\"\n  burst: 20\n";
+    let rules = made(folder().path(), sample).unwrap();
+    assert!(rules.tls.is_some());
+    assert_eq!(rules.file.users.keys().collect::<Vec<_>>(), ["alice", "bob"]);
+    let (interval, burst) = (Duration::from_secs(1), 20);
+    assert!(rules.file.rate == Some(file::Rate { interval, burst }));
+}
+
+#[test]
 fn a_file_that_is_refused_does_not_print_its_secrets() {
     let folder = folder();
     for text in [
