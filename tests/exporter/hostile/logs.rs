@@ -206,16 +206,17 @@ fn files() -> Vec<Row> {
 
 /// Scrapes an exporter beside the log of one case; what was not as it should be.
 fn play(stage: &Stage<'_>, case: Case) -> Vec<String> {
+    let Case { name, log, shows } = case;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("rosey.log");
-    match &case.log {
+    match log {
         Log::Is(something) => something(&path),
         _ => drop(File::create(&path).unwrap()),
     }
     stage.configure(Source::Logs, &Hostile::Log(path.clone()));
     let mut complaints = Vec::new();
     let mut until = |what: &str, shows: &Shows| {
-        eventually(&format!("{}: {what}", case.name), || {
+        eventually(&format!("{name}: {what}"), || {
             let page = stage.scrape(Source::Logs, DEADLINES[1], &mut complaints);
             let seen = match shows {
                 Value(series, wanted) => page.value(series) == Some(*wanted),
@@ -229,15 +230,15 @@ fn play(stage: &Stage<'_>, case: Case) -> Vec<String> {
         let log = OpenOptions::new().append(true).open(&path);
         log.unwrap().write_all(bytes).unwrap();
     };
-    if !matches!(case.log, Log::Is(_)) {
+    if !matches!(log, Log::Is(_)) {
         // What stands there before is not counted.
         until("the log is followed", &Value(ERRORS, 0.0));
     }
-    match &case.log {
+    match log {
         Log::Says(parts) => {
             for (bytes, seen) in parts {
-                says(bytes);
-                until("it is read", seen);
+                says(&bytes);
+                until("it is read", &seen);
             }
         }
         Log::Vanishes => {
@@ -248,10 +249,10 @@ fn play(stage: &Stage<'_>, case: Case) -> Vec<String> {
         Log::Is(_) => {}
     }
     // Only what the source is, up or down, takes its time.
-    let page = match &case.shows[0] {
+    let page = match &shows[0] {
         down @ Down(_) => until("it is told", down),
         _ => stage.scrape(Source::Logs, DEADLINES[1], &mut complaints),
     };
-    judge(stage, &page, Source::Logs, &case.shows, &mut complaints);
+    judge(stage, &page, Source::Logs, &shows, &mut complaints);
     complaints
 }

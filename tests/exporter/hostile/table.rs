@@ -65,6 +65,7 @@ pub fn cases() -> Vec<Case> {
         .into_iter()
         .chain(pages::lines())
         .chain(pages::large())
+        .chain(pages::endless())
         .map(case(Source::Metrics));
     let plugins = documents::plugins().into_iter().map(case(Source::Plugins));
     connections.chain(documents).chain(pages).chain(plugins).collect()

@@ -99,10 +99,10 @@ fn a_hash_may_have_each_of_the_names_that_bcrypt_has() {
     let lines: String = names.iter().enumerate().map(line).collect();
     let site = Site::new(&format!("basic_auth_users:\n{lines}"));
     let exporter = site.exporter();
-    for number in 0..names.len() {
+    for (number, name) in names.into_iter().enumerate() {
         let user = format!("user{number}");
         let statuses = ["123", "1234"].map(|end| login(&exporter, "/ready", &user, &format!("{user}{end}")));
-        assert_eq!(statuses, [200, 401], "{}", names[number]);
+        assert_eq!(statuses, [200, 401], "{name}");
     }
 }
 

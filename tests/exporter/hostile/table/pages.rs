@@ -156,14 +156,19 @@ pub fn lines() -> Vec<Row> {
 
 /// Pages that are too much.
 pub fn large() -> Vec<Row> {
-    let lines = |number: u32, line: &dyn Fn(u32) -> String| (0..number).map(line).collect::<Vec<_>>().concat();
-    let values = lines(100_000, &|n| format!("a{{user=\"{n}\"}} 1\n"));
+    let values = numbered(100_000, &|n| format!("a{{user=\"{n}\"}} 1\n"));
     // In many families, since promtool compares each series of a family with each other.
-    let series = lines(40_000, &|n| {
+    let series = numbered(40_000, &|n| {
         format!("a{}{{x=\"{}\",y=\"{}\"}} 1\n", n % 100, n / 2000, n / 100 % 20)
     });
-    let families = lines(20_000, &|n| format!("# TYPE f{n} gauge\nf{n} 1\n"));
-    let others = [0, 150].map(|from| answer("200 OK", "", lines(200, &|n| format!("a{{user=\"{}\"}} 1\n", n + from))));
+    let families = numbered(20_000, &|n| format!("# TYPE f{n} gauge\nf{n} 1\n"));
+    let others = [0, 150].map(|from| {
+        answer(
+            "200 OK",
+            "",
+            numbered(200, &|n| format!("a{{user=\"{}\"}} 1\n", n + from)),
+        )
+    });
     vec![
         (
             "a hundred thousand values of a label",
@@ -185,21 +190,52 @@ pub fn large() -> Vec<Row> {
             vec![Series("f", 1_000.0), Dropped("too_many_series", 19_000.0)],
         ),
         (
+            "other values each time",
+            Bot::SaysInTurn(others.into()),
+            vec![Series("a{", 50.0), Dropped("too_many_values", 150.0)],
+        ),
+        (
+            "a line without an end",
+            ok(format!("a{{x=\"{}\nb 1\n", "x".repeat(3 << 20))),
+            vec![Value("b", 1.0), Dropped("too_long", 1.0)],
+        ),
+        (
+            "a name without an end",
+            ok(format!("{} 1\nb 1\n", "a".repeat(10_000))),
+            vec![Value("b", 1.0), Dropped("too_long", 1.0)],
+        ),
+        (
+            "more labels than anybody reads",
+            ok(format!("a{{{}}} 1\nb 1\n", numbered(17, &|n| format!("l{n}=\"1\",")))),
+            vec![Value("b", 1.0), Dropped("too_long", 1.0)],
+        ),
+        (
+            "help without an end",
+            ok(format!("# HELP a {}\na 1\n", "é".repeat(1 << 20))),
+            vec![Value("a", 1.0)],
+        ),
+    ]
+}
+
+/// Pages that are far too much, or go on and on.
+pub fn endless() -> Vec<Row> {
+    vec![
+        (
             "series without an end",
             Bot::GoesOn(
                 "HTTP/1.1 200 OK\r\n\r\n".into(),
-                lines(100, &|n| format!("f{n}{{x=\"{n:0>250}\"}} 1\n")).into(),
+                numbered(100, &|n| format!("f{n}{{x=\"{n:0>250}\"}} 1\n")).into(),
             ),
             vec![Down("more than 4194304 bytes"), Absent("f")],
         ),
         (
             "a million values of a label",
-            ok(lines(1_000_000, &|n| format!("a{{user=\"{n}\"}} 1\n"))),
+            ok(numbered(1_000_000, &|n| format!("a{{user=\"{n}\"}} 1\n"))),
             vec![Down("more than 4194304 bytes"), Absent("a")],
         ),
         (
             "a million series",
-            ok(lines(1_000_000, &|n| {
+            ok(numbered(1_000_000, &|n| {
                 format!("a{}{{x=\"{}\"}} 1\n", n % 1_000, n / 1_000)
             })),
             vec![Down("more than 4194304 bytes"), Absent("a")],
@@ -213,7 +249,7 @@ pub fn large() -> Vec<Row> {
             "a hundred thousand values of a histogram",
             ok(format!(
                 "# TYPE h histogram\n{}h_bucket{{le=\"+Inf\"}} 99999\nh_sum 1\nh_count 99999\n",
-                lines(100_000, &|n| format!("h_bucket{{le=\"{n}\"}} {n}\n"))
+                numbered(100_000, &|n| format!("h_bucket{{le=\"{n}\"}} {n}\n"))
             )),
             vec![
                 Series("h_bucket{", 200.0),
@@ -237,30 +273,10 @@ pub fn large() -> Vec<Row> {
             Bot::GoesOn(b"HTTP/1.1 200 OK\r\n\r\na 1\nb 1\n".into(), vec![]),
             vec![Down("no answer within"), Absent("a"), Absent("b")],
         ),
-        (
-            "other values each time",
-            Bot::SaysInTurn(others.into()),
-            vec![Series("a{", 50.0), Dropped("too_many_values", 150.0)],
-        ),
-        (
-            "a line without an end",
-            ok(format!("a{{x=\"{}\nb 1\n", "x".repeat(3 << 20))),
-            vec![Value("b", 1.0), Dropped("too_long", 1.0)],
-        ),
-        (
-            "a name without an end",
-            ok(format!("{} 1\nb 1\n", "a".repeat(10_000))),
-            vec![Value("b", 1.0), Dropped("too_long", 1.0)],
-        ),
-        (
-            "more labels than anybody reads",
-            ok(format!("a{{{}}} 1\nb 1\n", lines(17, &|n| format!("l{n}=\"1\",")))),
-            vec![Value("b", 1.0), Dropped("too_long", 1.0)],
-        ),
-        (
-            "help without an end",
-            ok(format!("# HELP a {}\na 1\n", "é".repeat(1 << 20))),
-            vec![Value("a", 1.0)],
-        ),
     ]
+}
+
+/// So many lines, each with its number.
+fn numbered(number: u32, line: &dyn Fn(u32) -> String) -> String {
+    (0..number).map(line).collect()
 }
