@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Far more than anything here takes on a slow machine.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// Far more than anything here takes on a slow machine, a scrape of fifteen seconds among it; less than the minute and more that an
+/// exporter gives a source or a request, which a test must not sit out.
+pub const PATIENCE: Duration = Duration::from_secs(45);
 
 /// A started binary; it ends with this value.
 pub struct Process {

@@ -241,9 +241,9 @@ pub fn endless() -> Vec<Row> {
             vec![Down("more than 4194304 bytes"), Absent("a")],
         ),
         (
-            "a million times the same",
-            ok("a 1\n".repeat(1_000_000)),
-            vec![Series("a", 1.0), Dropped("duplicate", 999_999.0)],
+            "a hundred thousand times the same",
+            ok("a 1\n".repeat(100_000)),
+            vec![Series("a", 1.0), Dropped("duplicate", 99_999.0)],
         ),
         (
             "a hundred thousand values of a histogram",
