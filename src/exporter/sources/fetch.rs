@@ -5,14 +5,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::body::Bytes;
-use http_body_util::{BodyExt, Empty};
+use axum::body::Body;
+use http_body_util::BodyExt;
 use hyper::{Request, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::exporter::locked;
+use crate::exporter::stream::Stream;
 use crate::sidecar::config::Endpoint;
 
 /// Where the bot answers.
@@ -199,7 +200,7 @@ impl Fetch {
             .header(header::ACCEPT, self.accept)
             .header(header::ACCEPT_ENCODING, "identity")
             .header(header::CONNECTION, "close")
-            .body(Empty::<Bytes>::new())
+            .body(Body::empty())
             .map_err(|error| FetchError::Address {
                 url: url.clone(),
                 error,
@@ -214,7 +215,7 @@ impl Fetch {
         };
         let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
             .max_buf_size(64 << 10)
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(Box::new(stream) as Stream))
             .await
             .map_err(http)?;
         let exchange = async {

@@ -26,9 +26,7 @@ pub(crate) enum Line<'a> {
 pub(crate) type Labels<'a> = Vec<(&'a str, &'a str)>;
 
 pub(crate) fn read(line: &[u8]) -> Result<Line<'_>, Reason> {
-    let line = std::str::from_utf8(line)
-        .map_err(|_| Reason::Invalid)?
-        .trim_matches([' ', '\t', '\r']);
+    let line = std::str::from_utf8(line).map_err(|_| Reason::Invalid)?.trim_ascii();
     if let Some(comment) = line.strip_prefix('#') {
         return Ok(comment_line(comment));
     }
@@ -58,6 +56,19 @@ pub(crate) fn read(line: &[u8]) -> Result<Line<'_>, Reason> {
         return Err(Reason::TooLong);
     }
     Ok(Line::Sample { name, labels, value })
+}
+
+/// Writes what makes a series, but for the closing brace: for the same labels in the same order the same text.
+pub(super) fn print(text: &mut String, name: &str, labels: &[(&str, &str)]) {
+    text.clear();
+    text.push_str(name);
+    let mut before = "{";
+    for (label, value) in labels {
+        for word in [before, label, "=\"", value, "\""] {
+            text.push_str(word);
+        }
+        before = ",";
+    }
 }
 
 fn comment_line(comment: &str) -> Line<'_> {
@@ -90,8 +101,13 @@ pub(crate) fn number(word: &str) -> Option<f64> {
     (!too_large).then_some(number)
 }
 
+/// What follows the blanks. By bytes, since it is asked for at each mark of each line.
 fn blank(text: &str) -> &str {
-    text.trim_start_matches([' ', '\t'])
+    let mut rest = text.as_bytes();
+    while let [b' ' | b'\t', after @ ..] = rest {
+        rest = after;
+    }
+    &text[text.len() - rest.len()..]
 }
 
 fn split_name(text: &str, colon: bool) -> Option<(&str, &str)> {

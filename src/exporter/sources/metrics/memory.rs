@@ -1,9 +1,9 @@
 //! What is remembered from one reading of the bot's page to the next.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::{BuildHasher, RandomState};
 use std::time::Instant;
 
-use super::line::Labels;
+use super::line::{self, Labels};
 use super::rank::Rank;
 use crate::exporter::bounds::{Admitted, Reason, Series, VALUES, Values};
 
@@ -43,7 +43,8 @@ impl Memory {
         }
     }
 
-    /// Gives a series its place, or keeps it; `bytes` are what its line takes, and its labels are those of a sample `name` in `family`.
+    /// Gives a series its place, or keeps it; its labels are those of a sample `name` in `family`, `text` is [`line::print`] of both, and
+    /// `bytes` are what its line takes.
     ///
     /// # Errors
     /// When it was there before in this reading, or there is no place for it or for a value of its labels.
@@ -53,10 +54,11 @@ impl Memory {
         name: &str,
         family: &str,
         labels: &Labels<'_>,
+        text: &str,
         bytes: usize,
     ) -> Result<(), Reason> {
         let places = &mut self.places[rank as usize];
-        let key = key(&self.hasher, name, labels);
+        let key = key(&self.hasher, name, labels, text);
         let values = places.series.check(key, bytes)?;
         if values == Values::Asked {
             for (label, text) in labels {
@@ -70,28 +72,13 @@ impl Memory {
     }
 }
 
-/// A hash of what makes a series, whatever the order of its labels.
-fn key(hasher: &RandomState, name: &str, labels: &[(&str, &str)]) -> u64 {
-    let mut key = hasher.build_hasher();
-    key.write(name.as_bytes());
-    let mut add = |label: &str, text: &str| {
-        // No name and no value has these bytes in it.
-        key.write(b"{");
-        key.write(label.as_bytes());
-        key.write(b"\"");
-        key.write(text.as_bytes());
-        key.write(b"\n");
-    };
+/// A hash of what makes a series, whatever the order of its labels; `text` has them in theirs.
+fn key(hasher: &RandomState, name: &str, labels: &[(&str, &str)], text: &str) -> u64 {
     if labels.is_sorted() {
-        for (label, text) in labels {
-            add(label, text);
-        }
-    } else {
-        let mut sorted = labels.to_vec();
-        sorted.sort_unstable();
-        for (label, text) in sorted {
-            add(label, text);
-        }
+        return hasher.hash_one(text);
     }
-    key.finish()
+    let (mut sorted, mut text) = (labels.to_vec(), String::new());
+    sorted.sort_unstable();
+    line::print(&mut text, name, &sorted);
+    hasher.hash_one(text)
 }

@@ -28,6 +28,8 @@ pub(super) struct Passage<'m> {
     last: Option<(String, Target)>,
     /// The beginning of a line whose end has not arrived.
     begun: Vec<u8>,
+    /// Where a sample is written before it is known to pass.
+    text: String,
     dropped: Dropped,
     samples: usize,
 }
@@ -77,6 +79,7 @@ impl<'m> Passage<'m> {
             helps: 0,
             last: None,
             begun: Vec::new(),
+            text: String::new(),
             dropped: Dropped::default(),
             samples: 0,
         }
@@ -323,27 +326,21 @@ impl<'m> Passage<'m> {
         let environment = self
             .environment
             .filter(|_| family.takes_environment && labels.iter().all(|(label, _)| *label != "environment"));
-        let of_labels = |labels: &[(&str, &str)]| -> usize {
-            labels.iter().map(|(label, text)| label.len() + text.len() + 4).sum()
-        };
-        let bytes = name.len() + of_labels(&labels) + environment.map_or(0, |text| text.len() + 15) + PRINTED_VALUE;
+        let text = &mut self.text;
+        line::print(text, name, &labels);
+        let bytes = text.len() + environment.map_or(0, |text| text.len() + 15) + PRINTED_VALUE;
         let rank = family.rank.with(&labels);
-        self.memory.admit(rank, name, &family.name, &labels, bytes)?;
+        self.memory.admit(rank, name, &family.name, &labels, text, bytes)?;
 
-        family.text.push(name);
-        let mut before = "{";
-        for (label, text) in labels
-            .iter()
-            .copied()
-            .chain(environment.map(|text| ("environment", text)))
-        {
-            for word in [before, label, "=\"", text, "\""] {
-                family.text.push(word);
+        if let Some(environment) = environment {
+            text.push_str(if labels.is_empty() { "{" } else { "," });
+            for word in ["environment=\"", environment, "\""] {
+                text.push_str(word);
             }
-            before = ",";
         }
-        family.text.push(if before == "," { "} " } else { " " });
-        let _ = writeln!(family.text, "{}", Value(value));
+        text.push_str(if text.len() > name.len() { "} " } else { " " });
+        let _ = writeln!(text, "{}", Value(value));
+        family.text.push(text);
         family.samples += 1;
         self.samples += 1;
         Ok(())
