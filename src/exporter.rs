@@ -21,6 +21,7 @@ mod scrape;
 mod server;
 mod sources;
 mod state;
+mod stream;
 mod text;
 mod web_config;
 

@@ -7,12 +7,12 @@ use http_body_util::BodyExt;
 use hyper::{Method, Request, Response, Uri, header};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
 use super::access::Access;
 use crate::exporter::page::CONTENT_TYPE;
 use crate::exporter::sources::fetch::Names;
+use crate::exporter::stream::Stream;
 
 /// Bytes of an answer's text that are looked at.
 const LOOKED_AT: usize = 1 << 10;
@@ -85,24 +85,21 @@ pub(super) async fn send(
             host: host.clone(),
             error,
         })?;
-    match access.tls.as_ref().filter(|_| secure) {
-        None => converse(stream, request, host, access).await,
+    let stream: Stream = match access.tls.as_ref().filter(|_| secure) {
+        None => Box::new(stream),
         Some(config) => {
             let name = ServerName::try_from(bare.to_owned()).map_err(|_| address())?;
             let connected = TlsConnector::from(Arc::clone(config)).connect(name, stream).await;
-            let stream = connected.map_err(|error| RequestError::Tls {
+            Box::new(connected.map_err(|error| RequestError::Tls {
                 host: host.clone(),
                 error,
-            })?;
-            converse(stream, request, host, access).await
+            })?)
         }
-    }
+    };
+    converse(stream, request, host, access).await
 }
 
-async fn converse<S>(stream: S, request: Request<Body>, host: String, access: &Access) -> Result<(), RequestError>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+async fn converse(stream: Stream, request: Request<Body>, host: String, access: &Access) -> Result<(), RequestError> {
     let http = |error| RequestError::Http {
         host: host.clone(),
         error,

@@ -26,6 +26,7 @@ use tokio_rustls::TlsAcceptor;
 use super::connections::{Busy, Place};
 use super::gate::{Gate, Link};
 use crate::exporter::locked;
+use crate::exporter::stream::Stream;
 
 /// A connection is closed after its current request when it is this old, so that none is held for ever.
 const CONNECTION_AGE: Duration = Duration::from_secs(300);
@@ -60,7 +61,7 @@ pub(super) async fn converse(stream: TcpStream, peer: SocketAddr, gate: Arc<Gate
         verified: false,
     };
     if !gate.web.is_given() {
-        return in_http1(stream, plain, gate, place).await;
+        return in_http1(Box::new(stream), plain, gate, place).await;
     }
     // The rules are read when somebody speaks, and not when the connection is there: that is the moment at which they count.
     let mut first = [0];
@@ -71,7 +72,7 @@ pub(super) async fn converse(stream: TcpStream, peer: SocketAddr, gate: Arc<Gate
     // The last ones that were good: what is wrong with newer ones is told by the answer to a request.
     let Some(rules) = gate.web.rules() else { return };
     let Some(tls) = rules.tls.clone() else {
-        return in_http1(stream, plain, gate, place).await;
+        return in_http1(Box::new(stream), plain, gate, place).await;
     };
     if first[0].is_ascii_alphabetic() {
         return wrong_scheme(stream).await;
@@ -93,7 +94,7 @@ pub(super) async fn converse(stream: TcpStream, peer: SocketAddr, gate: Arc<Gate
     if session.alpn_protocol() == Some(b"h2") {
         in_http2(stream, link, gate, place).await;
     } else {
-        in_http1(stream, link, gate, place).await;
+        in_http1(Box::new(stream), link, gate, place).await;
     }
 }
 
@@ -109,10 +110,7 @@ async fn wrong_scheme(mut stream: TcpStream) {
     let _ = timeout(LAST_WORD, tell).await;
 }
 
-async fn in_http1<S>(stream: S, link: Link, gate: Arc<Gate>, place: Place)
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
-{
+async fn in_http1(stream: Stream, link: Link, gate: Arc<Gate>, place: Place) {
     let (place, last) = (Arc::new(place), Arc::new(Notify::new()));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

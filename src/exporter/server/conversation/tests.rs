@@ -58,7 +58,9 @@ async fn a_connection_is_busy_until_the_whole_answer_is_on_its_way() {
     let page = async || Body::from_stream(stream::iter(std::iter::repeat_n(piece, 64)));
     let gate = open_gate(Router::new().route("/", get(page)));
     let connections = Arc::new(Connections::default());
-    let mut client = conversation(&connections, |stream, place| in_http1(stream, link(), gate, place));
+    let mut client = conversation(&connections, |stream, place| {
+        in_http1(Box::new(stream), link(), gate, place)
+    });
     client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     let mut part = [0; 1 << 10];
     let mut left = 1 << 20;
@@ -98,7 +100,7 @@ async fn until_old(mut asked: impl AsyncFnMut()) {
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_is_too_old_is_closed_after_its_current_answer() {
     let client = conversation(&Arc::default(), |stream, place| {
-        in_http1(stream, link(), pages(), place)
+        in_http1(Box::new(stream), link(), pages(), place)
     });
     let (mut sender, connection) = conn::http1::handshake(TokioIo::new(client)).await.unwrap();
     let connection = tokio::spawn(connection);
@@ -140,7 +142,7 @@ async fn a_connection_of_http2_that_is_too_old_ends_with_its_current_answer() {
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_is_too_old_and_has_nothing_to_say_is_closed_at_once() {
     let client = conversation(&Arc::default(), |stream, place| {
-        in_http1(stream, link(), pages(), place)
+        in_http1(Box::new(stream), link(), pages(), place)
     });
     let start = tokio::time::Instant::now();
     let (mut sender, connection) = conn::http1::handshake(TokioIo::new(client)).await.unwrap();
@@ -162,7 +164,9 @@ async fn the_web_configuration_is_read_again_for_each_request_of_a_connection() 
         web.refresh().await;
     }
     let gate = gate(web, Router::new().route("/", get("")));
-    let client = conversation(&Arc::default(), |stream, place| in_http1(stream, link(), gate, place));
+    let client = conversation(&Arc::default(), |stream, place| {
+        in_http1(Box::new(stream), link(), gate, place)
+    });
     let (mut sender, connection) = conn::http1::handshake(TokioIo::new(client)).await.unwrap();
     tokio::spawn(connection);
     let users = format!("basic_auth_users: {{alice: {}}}", bcrypt::hash("alice123", 4).unwrap());
