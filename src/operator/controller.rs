@@ -27,7 +27,7 @@ use super::refused_pods::RefusedPods;
 use super::selection::{Home, Selection, selection};
 use super::sidecars::{Hindrance, Injecting, PODS_REFUSED, Pods, Sidecars};
 use super::status::{self, Applied, Observation, Reports, Standing};
-use super::upkeep::Upkeep;
+use super::upkeep::{self, Upkeep};
 use crate::api::RoseyMonitor;
 use crate::api::status::MonitorStatus;
 use crate::api::status::condition::INJECTED;
@@ -168,7 +168,10 @@ async fn term(context: Arc<Context>, concurrency: u16, shutdown: CancellationTok
             Err(error) => error!(%error, "the controller failed"),
         }
     });
-    applied.await;
+    tokio::select! {
+        () = applied => {}
+        () = upkeep::abandoned(&context) => {}
+    }
 }
 
 type Reconciled = Pin<Box<dyn Future<Output = Result<Action, Failed>> + Send>>;

@@ -22,9 +22,12 @@ use crate::plan::Platform;
 use crate::plan::injection::image;
 use crate::plan::injection::update::{back, update as planned};
 
+mod abandoned;
 mod outcome;
 mod slots;
 mod turn;
+
+pub use abandoned::abandoned;
 
 use outcome::{evicted, put_back, updated};
 use slots::Slots;

@@ -4,7 +4,6 @@ use kube::runtime::watcher::Event;
 use serde_json::json;
 
 use super::*;
-use crate::operator::upkeep;
 use crate::operator::leader::NotLeader;
 use crate::operator::world::{World, asked, carrying, failure, monitor};
 use crate::plan::Kind;

@@ -7,7 +7,7 @@ use prometheus::{IntCounterVec, Opts, Registry};
 pub enum ImageChange {
     /// It is the one that a new pod would get.
     Changed,
-    /// It is the old one again: the new one did not run.
+    /// It is the old one again: the new one did not run, or nobody awaits it any more.
     PutBack,
     /// The pod keeps its image: the plan or the API server does not want it changed.
     Left,
