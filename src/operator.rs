@@ -33,6 +33,9 @@ mod upkeep;
 mod watched;
 mod watches;
 
+#[cfg(test)]
+mod world;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -258,6 +258,8 @@ fn log(flags: &Flags) -> anyhow::Result<()> {
             .with_writer(std::io::stderr)
             .with_target(false)
             .with_ansi(std::io::stderr().is_terminal())
+            // They would go to the same place with eprintln!, which panics where nobody takes them, as on a full disk.
+            .log_internal_errors(false)
             .init(),
         LogFormat::Json => json_log(filter, std::io::stderr).init(),
     }
@@ -272,6 +274,8 @@ where
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(writer)
+        // As above.
+        .log_internal_errors(false)
         .json()
         .flatten_event(true)
         .finish()

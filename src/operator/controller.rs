@@ -27,7 +27,7 @@ use super::refused_pods::RefusedPods;
 use super::selection::{Home, Selection, selection};
 use super::sidecars::{Hindrance, Injecting, PODS_REFUSED, Pods, Sidecars};
 use super::status::{self, Applied, Observation, Reports, Standing};
-use super::upkeep::Upkeep;
+use super::upkeep::{self, Upkeep};
 use crate::api::RoseyMonitor;
 use crate::api::status::MonitorStatus;
 use crate::api::status::condition::INJECTED;
@@ -35,7 +35,7 @@ use crate::plan::{Plan, Platform, Problems, plan};
 
 mod error;
 
-pub use error::Error;
+pub use error::{Error, Failed};
 
 /// A failure that the API server may take back shows in the status only when it has come so often in a row.
 const PATIENT: u32 = 3;
@@ -158,30 +158,33 @@ async fn term(context: Arc<Context>, concurrency: u16, shutdown: CancellationTok
         queue.take_until(shutdown.cancelled_owned()),
         config,
     );
-    applied
-        .for_each(|result| async move {
-            match result {
-                Ok((monitor, _)) => debug!(%monitor, "reconciled"),
-                Err(
-                    kube::runtime::controller::Error::ObjectNotFound(_)
-                    | kube::runtime::controller::Error::ReconcilerFailed(..),
-                ) => {}
-                Err(error) => error!(%error, "the controller failed"),
-            }
-        })
-        .await;
+    let applied = applied.for_each(|result| async move {
+        match result {
+            Ok((monitor, _)) => debug!(%monitor, "reconciled"),
+            Err(
+                kube::runtime::controller::Error::ObjectNotFound(_)
+                | kube::runtime::controller::Error::ReconcilerFailed(..),
+            ) => {}
+            Err(error) => error!(%error, "the controller failed"),
+        }
+    });
+    tokio::select! {
+        () = applied => {}
+        () = upkeep::abandoned(&context) => {}
+    }
 }
 
-type Reconciled = Pin<Box<dyn Future<Output = Result<Action, Error>> + Send>>;
+type Reconciled = Pin<Box<dyn Future<Output = Result<Action, Failed>> + Send>>;
 
 /// A reconcile with its time and its outcome.
 fn tracked(monitor: Arc<RoseyMonitor>, context: Arc<Context>) -> Reconciled {
     Box::pin(async move {
         let started = Instant::now();
         let result = reconcile(&monitor, &context).await;
-        context
-            .metrics
-            .reconciled(started.elapsed(), result.as_ref().err().map(Error::category));
+        context.metrics.reconciled(
+            started.elapsed(),
+            result.as_ref().err().map(|failed| failed.error.category()),
+        );
         let key = Key::of(&monitor);
         if result.is_ok() {
             context.backoff.forget(&key);
@@ -194,7 +197,7 @@ fn tracked(monitor: Arc<RoseyMonitor>, context: Arc<Context>) -> Reconciled {
     })
 }
 
-async fn reconcile(monitor: &RoseyMonitor, context: &Context) -> Result<Action, Error> {
+async fn reconcile(monitor: &RoseyMonitor, context: &Context) -> Result<Action, Failed> {
     if monitor.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
@@ -233,13 +236,22 @@ async fn reconcile(monitor: &RoseyMonitor, context: &Context) -> Result<Action, 
     let done = upkeep.keep(monitor, &platform, hindrance, in_place, context).await;
     hindrance.remedies = done.remedies();
     let sidecars = context.pods.of(monitor, &platform, hindrance);
-    report(monitor, &plan, last.as_ref(), &applied, sidecars, context).await?;
-    if let Applied::Failed(error) = applied {
-        return Err(error.into());
+    let holds = refused.as_ref().ok().and_then(Option::as_ref).map(|told| told.holds);
+    let again = holds.into_iter().chain(done.again).min();
+    let ended = async {
+        report(monitor, &plan, last.as_ref(), &applied, sidecars, context).await?;
+        if let Applied::Failed(error) = applied {
+            return Err(error.into());
+        }
+        kept?;
+        refused?;
+        Ok(())
+    };
+    match ended.await {
+        Ok(()) => Ok(again.map_or_else(Action::await_change, Action::requeue)),
+        // What was begun with the pods is gone on with, whatever the rest waits for.
+        Err(error) => Err(Failed { error, again }),
     }
-    kept?;
-    let again = refused?.map(|told| told.holds).into_iter().chain(done.again).min();
-    Ok(again.map_or_else(Action::await_change, Action::requeue))
 }
 
 /// The plan by which the objects of an invalid monitor are kept as they were: that of its last valid spec, if this replica has
@@ -365,32 +377,35 @@ fn selected(monitor: &RoseyMonitor, plan: &Plan, context: &Context) -> Selection
 
 /// When a monitor that failed is tried again.
 #[allow(clippy::needless_pass_by_value, reason = "the shape that kube asks for")]
-fn retry(monitor: Arc<RoseyMonitor>, error: &Error, context: Arc<Context>) -> Action {
-    if error.category() == "not_leader" {
-        // The lease may have been renewed late, without a new term that looks at every monitor. A term that ends drops this.
-        return Action::requeue(LATE);
-    }
-    if matches!(error, Error::Apply(apply::Error::Missing(_))) && !context.landscape.missing().is_empty() {
-        // The definitions are watched: every monitor becomes due when they come.
-        return Action::await_change();
-    }
-    if matches!(error, Error::Status(status::Error::Changed)) {
-        // Nothing failed: somebody else wrote first.
-        return Action::requeue(LATE);
-    }
+fn retry(monitor: Arc<RoseyMonitor>, failed: &Failed, context: Arc<Context>) -> Action {
     let key = Key::of(&monitor);
-    let failures = context.backoff.failed(&key);
     if context.monitors.get(&key).is_none() {
         context.forget(&key);
         return Action::await_change();
     }
-    let delay = delay(failures, error.cap());
-    if matches!(error, Error::Status(status::Error::Changed)) {
-        debug!(monitor = %key, %error, retry_in = ?delay, "to be looked at again");
-    } else {
-        warn!(monitor = %key, %error, failures, retry_in = ?delay, "reconcile failed");
+    let wait = wait(&key, &failed.error, &context);
+    let sooner = wait.into_iter().chain(failed.again).min();
+    sooner.map_or_else(Action::await_change, Action::requeue)
+}
+
+/// How long a monitor waits after this failure; nothing if it becomes due by itself.
+fn wait(key: &Key, error: &Error, context: &Context) -> Option<Duration> {
+    if error.category() == "not_leader" {
+        // The lease may have been renewed late, without a new term that looks at every monitor. A term that ends drops this.
+        return Some(LATE);
     }
-    Action::requeue(delay)
+    if matches!(error, Error::Apply(apply::Error::Missing(_))) && !context.landscape.missing().is_empty() {
+        // The definitions are watched: every monitor becomes due when they come.
+        return None;
+    }
+    if matches!(error, Error::Status(status::Error::Changed)) {
+        // Nothing failed: somebody else wrote first.
+        return Some(LATE);
+    }
+    let failures = context.backoff.failed(key);
+    let delay = delay(failures, error.cap());
+    warn!(monitor = %key, %error, failures, retry_in = ?delay, "reconcile failed");
+    Some(delay)
 }
 
 #[cfg(test)]

@@ -17,8 +17,12 @@ use super::monitors::Monitors;
 use crate::plan::{Kind, NOBODY, Plan};
 
 mod fleet;
+mod upkeep;
+
+pub use upkeep::{Eviction, ImageChange};
 
 use fleet::Fleet;
+use upkeep::Upkeep;
 
 /// The operator's metrics.
 #[derive(Debug)]
@@ -28,6 +32,7 @@ pub struct Metrics {
     durations: Histogram,
     errors: IntCounterVec,
     writes: IntCounterVec,
+    upkeep: Upkeep,
     receivers: IntGauge,
     receivers_of: Mutex<HashMap<Key, i64>>,
 }
@@ -76,12 +81,14 @@ impl Metrics {
         for outcome in ["success", "error"] {
             reconciles.with_label_values(&[outcome]);
         }
+        let upkeep = Upkeep::new(&registry)?;
         Ok(Self {
             registry,
             reconciles,
             durations,
             errors,
             writes,
+            upkeep,
             receivers,
             receivers_of: Mutex::default(),
         })
@@ -119,6 +126,16 @@ impl Metrics {
     /// A status was written.
     pub fn wrote_status(&self) {
         self.writes.with_label_values(&["RoseyMonitor", "status"]).inc();
+    }
+
+    /// The image of an exporter that runs was changed, or was to be.
+    pub fn changed_image(&self, result: ImageChange) {
+        self.upkeep.image(result);
+    }
+
+    /// A pod without an exporter was evicted, or was to be.
+    pub fn evicted(&self, result: Eviction) {
+        self.upkeep.eviction(result);
     }
 
     /// Something went wrong. The categories are few and fixed.
@@ -218,6 +235,49 @@ mod tests {
         assert!(metrics.text().unwrap().contains("\nrosey_operator_receivers 2\n"));
         metrics.rest();
         assert!(metrics.text().unwrap().contains("\nrosey_operator_receivers 0\n"));
+    }
+
+    #[test]
+    fn every_series_is_documented() {
+        let page = include_str!("../../docs/operator.md");
+        let metrics = Metrics::new().unwrap();
+        // A counter without a series is not gathered.
+        metrics.failed("watch");
+        metrics.wrote_status();
+        let fleet = Fleet::new(crate::operator::monitors::pair().0, Leadership::fixed(true)).unwrap();
+        let fleet = fleet.desc().into_iter().map(|desc| desc.fq_name.clone());
+        let own = metrics
+            .registry
+            .gather()
+            .into_iter()
+            .map(|family| family.name().to_owned());
+        for name in own.chain(fleet).filter(|name| name.starts_with("rosey_operator_")) {
+            assert!(page.contains(&format!("| `{name}` |")), "docs/operator.md lacks {name}");
+        }
+    }
+
+    #[test]
+    fn changes_of_pods_are_counted_by_result_and_begin_at_0() {
+        let metrics = Metrics::new().unwrap();
+        metrics.changed_image(ImageChange::PutBack);
+        metrics.evicted(Eviction::InVain);
+        let text = metrics.text().unwrap();
+        let counted: Vec<_> = text.lines().filter(|line| line.contains("{result=")).collect();
+        assert_eq!(
+            counted,
+            [
+                r#"rosey_operator_evictions_total{result="budget"} 0"#,
+                r#"rosey_operator_evictions_total{result="evicted"} 0"#,
+                r#"rosey_operator_evictions_total{result="failed"} 0"#,
+                r#"rosey_operator_evictions_total{result="in_vain"} 1"#,
+                r#"rosey_operator_evictions_total{result="left"} 0"#,
+                r#"rosey_operator_image_changes_total{result="changed"} 0"#,
+                r#"rosey_operator_image_changes_total{result="failed"} 0"#,
+                r#"rosey_operator_image_changes_total{result="left"} 0"#,
+                r#"rosey_operator_image_changes_total{result="put_back"} 1"#,
+                r#"rosey_operator_image_changes_total{result="stuck"} 0"#,
+            ]
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::runtime::watcher::Event;
+use tokio::sync::Notify;
 
 use super::key::{Key, Queue};
 use super::monitors::Monitors;
@@ -80,6 +81,7 @@ pub struct Pods {
     monitors: Monitors,
     queue: Queue,
     closely: bool,
+    undone: Notify,
 }
 
 impl Pods {
@@ -92,6 +94,7 @@ impl Pods {
             monitors,
             queue,
             closely: false,
+            undone: Notify::new(),
         }
     }
 
@@ -125,6 +128,10 @@ impl Pods {
         let mut records = lock(&self.records);
         if records.get(namespace).and_then(|pods| pods.get(name)) == new.as_ref() {
             return;
+        }
+        let life = new.as_ref().and_then(|new| new.life.as_ref());
+        if life.is_some_and(|life| life.update.is_some()) {
+            self.undone.notify_one();
         }
         let labels: Vec<Arc<str>> = {
             let pods = records.entry(namespace.into()).or_default();
@@ -160,6 +167,7 @@ impl Pods {
             }
         }
         drop(after);
+        self.undone.notify_one();
         for (namespace, labels) in changed {
             self.announce(&namespace, &labels);
         }
@@ -186,6 +194,7 @@ impl Pods {
 
     /// Makes the monitors due that select pods with the exporter of this one: it is gone, or selects others.
     pub fn released(&self, by: &Key) {
+        self.undone.notify_one();
         let records = lock(&self.records);
         let pods = records.get(&*by.namespace).into_iter().flat_map(BTreeMap::values);
         let carrying = pods
@@ -229,6 +238,50 @@ impl Pods {
             life: record.life.as_deref().cloned().unwrap_or_default(),
         })
         .collect()
+    }
+
+    /// The pods whose exporter is to get its old image back because nobody looks after it any more: the new one was on trial
+    /// when its monitor went, or chose other pods. Each with the name of that monitor. `clock` is in seconds since 1970.
+    #[must_use]
+    pub fn abandoned(&self, clock: i64) -> Vec<(Key, Selected)> {
+        let records = lock(&self.records);
+        let all = records
+            .iter()
+            .flat_map(|(namespace, pods)| pods.iter().map(move |pod| (namespace, pod)));
+        let abandoned = all.filter_map(|(namespace, (name, record))| {
+            let (
+                Exporter::Injected {
+                    monitor, image, state, ..
+                },
+                Some(life),
+            ) = (&record.exporter, &record.life)
+            else {
+                return None;
+            };
+            if !update::is_undone(life, image, state, clock) {
+                return None;
+            }
+            let by = Key::new(namespace, monitor);
+            let keeps =
+                |by: &RoseyMonitor| by.metadata.deletion_timestamp.is_none() && Wanted::of(by).selects(&record.labels);
+            if self.monitors.get(&by).is_some_and(|by| keeps(&by)) {
+                return None;
+            }
+            let pod = Selected {
+                pod: name.to_string(),
+                owner: record.owner.clone(),
+                exporter: record.exporter.clone(),
+                unread: Unread::default(),
+                life: (**life).clone(),
+            };
+            Some((by, pod))
+        });
+        abandoned.collect()
+    }
+
+    /// Waits until another look at [`abandoned`](Self::abandoned) may show something else.
+    pub async fn may_be_abandoned(&self) {
+        self.undone.notified().await;
     }
 
     /// What the pods say about a monitor.

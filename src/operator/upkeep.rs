@@ -14,6 +14,7 @@ use tracing::warn;
 
 use super::controller::Context;
 use super::key::Key;
+use super::metrics::Eviction;
 use super::sidecars::{Hindrance, Remedies, Repair, Selected, Update, repair, update};
 use crate::api::RoseyMonitor;
 use crate::api::exporter;
@@ -21,11 +22,16 @@ use crate::plan::Platform;
 use crate::plan::injection::image;
 use crate::plan::injection::update::{back, update as planned};
 
+mod abandoned;
+mod outcome;
 mod slots;
 mod turn;
 
+pub use abandoned::abandoned;
+
+use outcome::{evicted, put_back, updated};
 use slots::Slots;
-use turn::{Changed, Error, Evicted, Turn};
+use turn::Turn;
 
 /// When a pod is tried again that could not be read or written for a reason that passes.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -112,6 +118,16 @@ impl Kept {
     }
 }
 
+/// One monitor at one moment.
+struct Round<'a> {
+    turn: Turn<'a>,
+    monitor: &'a RoseyMonitor,
+    /// Its pods.
+    pods: Vec<Selected>,
+    /// Whether anything new may begin.
+    begins: bool,
+}
+
 #[derive(Debug, Default)]
 struct Memory {
     update: update::Memory,
@@ -184,22 +200,24 @@ impl Upkeep {
             return kept;
         }
         let key = Key::of(monitor);
-        let turn = Turn {
-            pods: context.pods.selected(monitor),
-            key: key.clone(),
+        let round = Round {
+            turn: Turn {
+                key: key.clone(),
+                platform,
+                context,
+            },
             monitor,
-            platform,
-            context,
+            pods: context.pods.selected(monitor),
             // Where nothing is injected, a new pod would have no exporter at all.
             begins: in_place && hindrance.off.is_none(),
         };
         // A monitor is reconciled by one task at a time.
         let mut memory = self.lock().remove(&key).unwrap_or_default();
         if self.settings.update {
-            self.update(&turn, &mut memory.update, &mut kept).await;
+            self.update(&round, &mut memory.update, &mut kept).await;
         }
-        if asked && self.settings.repair && turn.begins && kept.share == Share::None {
-            self.repair(&turn, &mut memory.repair, &mut kept, hindrance).await;
+        if asked && self.settings.repair && round.begins && kept.share == Share::None {
+            self.repair(&round, &mut memory.repair, &mut kept, hindrance).await;
         }
         if context.monitors.get(&key).is_some() {
             self.lock().insert(key.clone(), memory);
@@ -220,13 +238,14 @@ impl Upkeep {
         if self.slots.take(key) { Share::Has } else { Share::Waits }
     }
 
-    async fn update(&self, turn: &Turn<'_>, memory: &mut update::Memory, kept: &mut Kept) {
-        let (name, wanted) = (&*turn.key.name, image(turn.monitor, turn.platform));
+    async fn update(&self, round: &Round<'_>, memory: &mut update::Memory, kept: &mut Kept) {
+        let turn = &round.turn;
+        let (name, wanted) = (&*turn.key.name, image(round.monitor, turn.platform));
         let clock = Timestamp::now().as_second();
-        match memory.next(name, &turn.pods, wanted, Instant::now(), clock) {
+        match memory.next(name, &round.pods, wanted, Instant::now(), clock) {
             update::Step::Rest => {}
             // What has begun is brought to its end all the same: a pod that is on trial may not be ready.
-            update::Step::Update(_) if !turn.begins => {}
+            update::Step::Update(_) if !round.begins => {}
             update::Step::Wait(duration) => {
                 kept.share = Share::Has;
                 kept.wait(duration);
@@ -237,21 +256,21 @@ impl Upkeep {
                 if kept.share == Share::Has {
                     let monitors = turn.context.monitors.all_in(&turn.key.namespace);
                     let monitors = monitors.iter().map(|monitor| &**monitor);
-                    let plan = |live: &_| planned(live, turn.monitor, monitors, turn.platform, clock);
+                    let plan = |live: &_| planned(live, round.monitor, monitors, turn.platform, clock);
                     let changed = turn.change(pod, plan).await;
-                    updated(turn, pod, wanted, changed, memory, kept);
+                    updated(round, pod, wanted, changed, memory, kept);
                 }
             }
             update::Step::Back { pod, why } => {
                 kept.share = Share::Has;
                 warn!(monitor = %turn.key, pod = pod.name(), why, "the exporter does not run; it gets its old image back");
                 let changed = turn.change(pod, |live| back(live, turn.platform, &why)).await;
-                put_back(turn, pod, changed, memory, kept);
+                put_back(round, pod, changed, memory, kept);
             }
         }
-        if let Some(why) = update::failed(name, &turn.pods, wanted) {
+        if let Some(why) = update::failed(name, &round.pods, wanted) {
             kept.update = Some(Updates::Failed(why));
-        } else if let Some(why) = memory.left(name, &turn.pods, wanted) {
+        } else if let Some(why) = memory.left(name, &round.pods, wanted) {
             kept.update = Some(Updates::Left(why));
         }
         if let Some(duration) = memory.asks_again(Instant::now()) {
@@ -259,10 +278,11 @@ impl Upkeep {
         }
     }
 
-    async fn repair(&self, turn: &Turn<'_>, memory: &mut repair::Memory, kept: &mut Kept, hindrance: Hindrance<'_>) {
+    async fn repair(&self, round: &Round<'_>, memory: &mut repair::Memory, kept: &mut Kept, hindrance: Hindrance<'_>) {
+        let turn = &round.turn;
         let name = &*turn.key.name;
         let mut waits = None;
-        match memory.next(name, &turn.pods, Instant::now()) {
+        match memory.next(name, &round.pods, Instant::now()) {
             repair::Step::Rest | repair::Step::Wait(None) => {}
             repair::Step::Wait(Some(duration)) => {
                 if memory.awaits_one(Instant::now()) {
@@ -282,7 +302,7 @@ impl Upkeep {
                 kept.share = self.take(&turn.key);
                 if kept.share == Share::Has {
                     let evicted = turn.evict(pod).await;
-                    self::evicted(turn, pod, evicted, memory, kept);
+                    self::evicted(round, pod, evicted, memory, kept);
                 } else {
                     waits = Some("waits for its turn");
                 }
@@ -292,116 +312,20 @@ impl Upkeep {
                 if let Err(error) = turn.mark(pod).await {
                     warn!(monitor = %turn.key, pod = pod.name(), %error, "the pod could not be marked");
                     kept.wait(AGAIN);
+                } else {
+                    turn.context.metrics.evicted(Eviction::InVain);
                 }
             }
         }
         if let Some(duration) = memory.asks_again(Instant::now()) {
             kept.wait(duration);
         }
-        kept.repair = Some(match repair::stopped(&turn.pods) {
+        kept.repair = Some(match repair::stopped(&round.pods) {
             Some(why) => Repairs::Stopped(why),
-            None => Repairs::On(waits.map(str::to_owned).or_else(|| memory.waits(name, &turn.pods))),
+            None => Repairs::On(waits.map(str::to_owned).or_else(|| memory.waits(name, &round.pods))),
         });
     }
 }
 
-/// Takes in what became of an update.
-fn updated(
-    turn: &Turn<'_>,
-    pod: &Selected,
-    wanted: &str,
-    changed: Result<Changed, Error>,
-    memory: &mut update::Memory,
-    kept: &mut Kept,
-) {
-    if changed.is_ok() {
-        memory.go_on();
-    }
-    match changed {
-        // Nothing is to be done to a pod that has the image already: the watch is late.
-        Ok(Changed::Done | Changed::Nothing) => {
-            memory.wrote(pod, wanted, Instant::now());
-            kept.wait(AGAIN);
-        }
-        Ok(Changed::Gone) => kept.wait(NEXT),
-        Ok(Changed::Left(why)) => {
-            memory.leave_for_now(pod, wanted, why, Instant::now());
-            kept.wait(NEXT);
-        }
-        Err(error) if error.lacks_rights() => {
-            kept.share = Share::None;
-            kept.update = Some(Updates::Left(error.to_string()));
-            kept.wait(RIGHTS);
-        }
-        Err(error) if error.is_final() => {
-            warn!(monitor = %turn.key, pod = pod.name(), %error, "the exporter can't be updated in place");
-            memory.leave(pod, wanted, error.to_string());
-            kept.wait(NEXT);
-        }
-        Err(error) => {
-            warn!(monitor = %turn.key, pod = pod.name(), %error, "the exporter could not be updated in place");
-            kept.share = Share::None;
-            kept.wait(memory.pause(Instant::now()));
-        }
-    }
-}
-
-/// Takes in what became of a way back.
-fn put_back(
-    turn: &Turn<'_>,
-    pod: &Selected,
-    changed: Result<Changed, Error>,
-    memory: &mut update::Memory,
-    kept: &mut Kept,
-) {
-    if changed.is_ok() {
-        memory.go_on();
-    }
-    match changed {
-        Ok(Changed::Done | Changed::Nothing | Changed::Gone) => kept.wait(AGAIN),
-        Ok(Changed::Left(why)) => {
-            warn!(monitor = %turn.key, pod = pod.name(), why, "the exporter can't get its old image back");
-            memory.give_up(pod);
-        }
-        Err(error) => {
-            warn!(monitor = %turn.key, pod = pod.name(), %error, "the exporter could not get its old image back");
-            if error.is_final() {
-                memory.give_up(pod);
-                kept.wait(NEXT);
-            } else {
-                kept.share = Share::None;
-                kept.wait(memory.pause(Instant::now()));
-            }
-        }
-    }
-}
-
-/// Takes in what became of an eviction.
-fn evicted(
-    turn: &Turn<'_>,
-    pod: &Selected,
-    evicted: Result<Evicted, Error>,
-    memory: &mut repair::Memory,
-    kept: &mut Kept,
-) {
-    let now = Instant::now();
-    match evicted {
-        Ok(Evicted::Done) => {
-            memory.evicted(pod, &turn.pods, now);
-            kept.wait(AGAIN);
-        }
-        Ok(Evicted::Gone) => kept.wait(NEXT),
-        Ok(Evicted::Left(why)) => {
-            memory.leave(pod, why, now);
-            kept.wait(NEXT);
-        }
-        Err(error) => {
-            // A disruption budget that does not allow it now is daily life.
-            if !error.is_for_now() {
-                warn!(monitor = %turn.key, pod = pod.name(), %error, "the pod could not be evicted");
-            }
-            kept.share = Share::None;
-            kept.wait(memory.refused(pod, error.to_string(), now));
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

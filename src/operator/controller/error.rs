@@ -4,6 +4,16 @@ use std::time::Duration;
 
 use crate::operator::{apply, refused_pods, status};
 
+/// A reconcile that failed, and what goes on all the same.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Failed {
+    /// Why it failed.
+    pub error: Error,
+    /// When its pods are to be looked at again, if they are.
+    pub again: Option<Duration>,
+}
+
 /// Why a reconcile failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

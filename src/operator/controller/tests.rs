@@ -1,72 +1,12 @@
 use std::sync::Mutex;
 
-use http_body_util::BodyExt;
-use k8s_openapi::apimachinery::pkg::version::Info;
-use kube::client::Body;
-use kube::core::DeserializeGuard;
 use kube::runtime::watcher::Event;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::*;
 use crate::operator::leader::NotLeader;
-use crate::operator::monitors::Feed;
-use crate::operator::{Settings, context};
-use crate::plan::{Kind, Platform};
-
-type Request = axum::http::Request<Body>;
-type Response = axum::http::Response<Body>;
-
-/// An operator and an API server that answers each request, given as "METHOD path body", by code and body.
-struct World {
-    context: Arc<Context>,
-    feed: Feed,
-}
-
-impl World {
-    fn new(leadership: Leadership, answer: impl Fn(&str) -> (u16, Value) + Send + 'static) -> Self {
-        let (service, mut handle) = tower_test::mock::pair::<Request, Response>();
-        tokio::spawn(async move {
-            while let Some((request, send)) = handle.next_request().await {
-                let text = format!("{} {}", request.method(), request.uri());
-                let body = request.into_body().collect().await.unwrap().to_bytes();
-                let (code, body) = answer(&format!("{text} {}", String::from_utf8_lossy(&body)));
-                let body = Body::from(body.to_string().into_bytes());
-                send.send_response(axum::http::Response::builder().status(code).body(body).unwrap());
-            }
-        });
-        let settings = Settings {
-            listen: ([127, 0, 0, 1], 0).into(),
-            concurrency: 1,
-            namespace: "rosey-system".into(),
-            lease_name: "lease".into(),
-            lease_duration: Duration::from_secs(15),
-            identity: "me".into(),
-            platform: Platform::default(),
-            injector: None,
-            upkeep: crate::operator::Upkeep::default(),
-        };
-        let metrics = Arc::new(Metrics::new().unwrap());
-        let client = Client::new(service, "default");
-        let (context, feed) = context(&client, &settings, Info::default(), leadership, metrics).unwrap();
-        Self { context, feed }
-    }
-
-    /// Has the watch show a monitor, and returns it as the cache has it.
-    fn seen(&mut self, monitor: &Value) -> Arc<RoseyMonitor> {
-        let monitor: RoseyMonitor = serde_json::from_value(monitor.clone()).unwrap();
-        let key = Key::of(&monitor);
-        self.feed.observe(Event::Apply(DeserializeGuard(Ok(monitor))));
-        self.context.monitors.get(&key).unwrap()
-    }
-}
-
-fn monitor(uid: &str, generation: i64) -> Value {
-    json!({
-        "apiVersion": "rosey.dev/v1alpha1", "kind": "RoseyMonitor",
-        "metadata": {"namespace": "bots", "name": "rosey", "uid": uid, "generation": generation, "resourceVersion": generation.to_string()},
-        "spec": {"environment": "test", "selector": {"matchLabels": {"app": "rosey"}}, "bot": {"health": {"port": 8000}}},
-    })
-}
+use crate::operator::world::{World, asked, carrying, failure, monitor};
+use crate::plan::Kind;
 
 #[test]
 fn a_failure_shows_once_it_has_lasted_for_longer_than_such_failures_do() {
@@ -93,24 +33,48 @@ async fn a_monitor_whose_turn_came_while_the_lease_was_overdue_has_another_one()
     let mut world = World::new(Leadership::fixed(false), |_| unreachable!("nothing is written"));
     let monitor = world.seen(&monitor("m", 1));
     let error = reconcile(&monitor, &world.context).await.unwrap_err();
-    assert_eq!(error.category(), "not_leader");
+    assert_eq!(error.error.category(), "not_leader");
     let next = retry(monitor, &error, Arc::clone(&world.context));
     assert_eq!(next, Action::requeue(LATE));
 }
 
-fn failure(code: u16, reason: &str) -> (u16, Value) {
-    let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": reason});
-    (code, status)
-}
-
-/// What the API server was asked that starts like this.
-fn asked(log: &Mutex<Vec<String>>, start: &str) -> Vec<String> {
-    let log = log.lock().unwrap();
-    log.iter().filter(|text| text.starts_with(start)).cloned().collect()
-}
-
 const STATUS: &str = "PATCH /apis/rosey.dev/v1alpha1/namespaces/bots/roseymonitors/rosey/status";
 const CONFIG_MAP: &str = "PATCH /api/v1/namespaces/bots/configmaps/rosey-exporter";
+
+#[tokio::test]
+async fn what_was_begun_with_a_pod_is_gone_on_with_however_long_the_rest_waits_after_its_failures() {
+    let upkeep = upkeep::Settings {
+        update: true,
+        repair: false,
+    };
+    let mut world = World::that_keeps(upkeep, Leadership::fixed(true), |text| {
+        if text.starts_with(STATUS) {
+            return (200, monitor("m", 2));
+        }
+        if text.starts_with("GET /api/v1/namespaces/bots/configmaps/") {
+            let foreign =
+                json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "rosey-exporter", "uid": "f"}});
+            return (200, foreign);
+        }
+        failure(409, "Conflict")
+    });
+    let seen = world.seen(&monitor("m", 1));
+    let trial = json!({"from": "1", "to": Platform::default().exporter_image, "container": "before", "ran": true,
+        "at": k8s_openapi::jiff::Timestamp::now().as_second()});
+    let mut pod = carrying(&Platform::default().exporter_image);
+    pod["metadata"]["annotations"][crate::api::UPDATE_ANNOTATION] = json!(trial.to_string());
+    world.shown(&pod);
+    let key = Key::of(&seen);
+    for _ in 0..30 {
+        world.context.backoff.failed(&key);
+    }
+    let failed = reconcile(&seen, &world.context).await.unwrap_err();
+    assert_eq!(failed.error.category(), "name_taken");
+    assert!(wait(&key, &failed.error, &world.context) > Some(Duration::from_secs(5)));
+    // The new container has to run for so long before the next pod's turn.
+    let next = retry(seen, &failed, Arc::clone(&world.context));
+    assert_eq!(next, Action::requeue(Duration::from_secs(5)));
+}
 
 #[tokio::test]
 async fn what_is_wrong_with_the_objects_is_said_although_nobody_can_tell_whether_pods_are_refused() {
@@ -141,7 +105,7 @@ async fn what_is_wrong_with_the_objects_is_said_although_nobody_can_tell_whether
     let event = Event::Apply(serde_json::from_value(event).unwrap());
     world.context.refused_pods.observe(event);
     let error = reconcile(&seen, &world.context).await.unwrap_err();
-    assert_eq!(error.category(), "name_taken");
+    assert_eq!(error.error.category(), "name_taken");
     assert_eq!(asked(&log, "GET /apis/apps/v1/namespaces/bots/replicasets/").len(), 1);
     let told = asked(&log, STATUS);
     assert!(matches!(&*told, [told] if told.contains("NameTaken")), "{told:?}");

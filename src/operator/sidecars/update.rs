@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Selected;
-use super::record::{Exporter, State};
+use super::record::{Exporter, Life, State};
 use crate::operator::backoff::delay;
+use crate::plan::injection::update::Note;
 
 /// How long a new container may take to start; its image is a few megabytes.
 const STARTING: Duration = Duration::from_secs(60);
@@ -223,13 +224,10 @@ impl Memory {
     /// How a change of this exporter does; nothing if there is none, or it is done.
     fn trial(&mut self, exporter: &Carried<'_>, now: Instant, clock: i64) -> Option<Verdict> {
         let life = &exporter.pod.life;
-        let note = life.update.as_ref()?;
-        if note.failed.is_some()
-            || *note.to != *exporter.image
-            || clock.saturating_sub(note.at).saturating_abs() > TRIAL
-        {
-            return None;
-        }
+        let note = life
+            .update
+            .as_ref()
+            .filter(|note| is_open(note, exporter.image, clock))?;
         let begun = || Trial {
             image: exporter.image.into(),
             begun: now,
@@ -243,7 +241,7 @@ impl Memory {
         if trial.over {
             return None;
         }
-        let replaced = !life.container.is_empty() && life.container != note.container;
+        let replaced = is_replaced(life, note);
         if replaced && *exporter.state == State::Running {
             let since = match &trial.runs {
                 Some((container, since)) if *container == life.container => *since,
@@ -281,6 +279,22 @@ impl Memory {
             ))
         })
     }
+}
+
+/// Whether a change that nobody looks after any more is undone: it was begun not long ago, and its container is not seen to run.
+#[must_use]
+pub fn is_undone(life: &Life, image: &str, state: &State, clock: i64) -> bool {
+    let note = life.update.as_ref().filter(|note| is_open(note, image, clock));
+    note.is_some_and(|note| !is_replaced(life, note) || *state != State::Running)
+}
+
+/// Whether a pod's exporter was changed to the image that it has, so short a time ago that it may fail for that reason.
+fn is_open(note: &Note, image: &str, clock: i64) -> bool {
+    note.failed.is_none() && *note.to == *image && clock.saturating_sub(note.at).saturating_abs() <= TRIAL
+}
+
+fn is_replaced(life: &Life, note: &Note) -> bool {
+    !life.container.is_empty() && life.container != note.container
 }
 
 /// Why the wanted image is given to no further pod: one of them did not run with it.

@@ -1,4 +1,4 @@
-//! One monitor at one moment: its pods are read, changed, evicted, marked.
+//! One turn of a monitor: its pods are read, changed, evicted, marked.
 
 use json_patch::Patch as Operations;
 use k8s_openapi::api::core::v1::Pod as FullPod;
@@ -8,7 +8,7 @@ use kube::core::ApiResource;
 use serde_json::{Value, json};
 use tracing::info;
 
-use crate::api::{RoseyMonitor, UNREPAIRED_ANNOTATION};
+use crate::api::UNREPAIRED_ANNOTATION;
 use crate::cluster::client::{RequestError, answered, is_other_object};
 use crate::operator::FIELD_MANAGER;
 use crate::operator::controller::Context;
@@ -18,16 +18,12 @@ use crate::operator::sidecars::Selected;
 use crate::plan::Platform;
 use crate::plan::injection::update::{Change, replacement};
 
-/// One monitor at one moment.
+/// One turn of a monitor.
 pub struct Turn<'a> {
+    /// The monitor, which may be gone by now.
     pub key: Key,
-    pub monitor: &'a RoseyMonitor,
     pub platform: &'a Platform,
     pub context: &'a Context,
-    /// Its pods.
-    pub pods: Vec<Selected>,
-    /// Whether anything new may begin.
-    pub begins: bool,
 }
 
 /// What became of a pod's exporter.

@@ -283,16 +283,48 @@ async fn an_image_that_does_not_run_is_put_back_told_and_given_to_no_other_pod()
     stage.nothing_was_forbidden().await
 }
 
-/// A leader dies while an image that can't be pulled is on trial: the next one puts it back.
+/// A leader dies while an image that can't be pulled is on trial: the next one puts it back, also where its monitor has gone
+/// meanwhile.
 async fn what_a_leader_left(stage: &Stage, operator: lab::rosey::Operator, old: &Value) -> Result<()> {
-    let bad = image(stage, "gone").await?;
     let mark = stage.audit().mark().await?;
+    let name = killed_during_a_trial(stage, operator).await?;
+    let again = stage.operator("again", &[UPDATE]).await?;
+    let has = |image: &Value, pod: &DynamicObject| exporter_of(pod).0["image"] == *image;
+    stage
+        .until_object(ALL, POD, BOTS, &name, |pod| has(old, pod))
+        .await
+        .with_context(|| again.process.log())?;
+    stage.until_condition(SOON, POD, BOTS, &name, "Ready").await?;
+    settled(stage, &again).await?;
+    let done = done_to_pods(stage, mark).await?;
+    ensure!(
+        done.iter().filter(|(verb, ..)| verb == "patch").count() <= 3,
+        "{done:?}"
+    );
+    // An image that runs reaches every pod.
+    let mended = json!(image(stage, "mended").await?);
+    injected(stage, 2).await?;
+
+    let name = killed_during_a_trial(stage, again).await?;
+    stage.kubectl(&["delete", "roseymonitor", "rosey", "-n", BOTS]).await?;
+    let last = stage.operator("last", &[UPDATE]).await?;
+    stage
+        .until_object(ALL, POD, BOTS, &name, |pod| has(&mended, pod))
+        .await
+        .with_context(|| last.process.log())?;
+    stage.until_condition(SOON, POD, BOTS, &name, "Ready").await?;
+    Ok(())
+}
+
+/// Kills a leader, and leaves a pod as its last write but one left it: with an image that can't be pulled. Returns the name of
+/// the pod.
+async fn killed_during_a_trial(stage: &Stage, operator: lab::rosey::Operator) -> Result<String> {
+    let bad = image(stage, "gone").await?;
     let told = |monitor: &DynamicObject| message(monitor, "Injected").contains(&bad);
-    stage.status(BOTS, "rosey", "the image was tried again", told).await?;
+    stage.status(BOTS, "rosey", "the image was tried", told).await?;
     settled(stage, &operator).await?;
     operator.process.kill()?;
     operator.process.exited(SOON).await?;
-    // As its last write but one left the pod.
     let (name, pod) = pods(stage)
         .await?
         .into_iter()
@@ -315,24 +347,7 @@ async fn what_a_leader_left(stage: &Stage, operator: lab::rosey::Operator, old: 
         .await?;
     let held_up = |pod: &DynamicObject| exporter_of(pod).1["state"]["waiting"]["reason"] == "ImagePullBackOff";
     stage.until_object(SOON, POD, BOTS, &name, held_up).await?;
-
-    let again = stage.operator("again", &[UPDATE]).await?;
-    let put_back = |pod: &DynamicObject| exporter_of(pod).0["image"] == *old;
-    stage
-        .until_object(ALL, POD, BOTS, &name, put_back)
-        .await
-        .with_context(|| again.process.log())?;
-    stage.until_condition(SOON, POD, BOTS, &name, "Ready").await?;
-    settled(stage, &again).await?;
-    let done = done_to_pods(stage, mark).await?;
-    ensure!(
-        done.iter().filter(|(verb, ..)| verb == "patch").count() <= 3,
-        "{done:?}"
-    );
-    // An image that runs reaches every pod.
-    image(stage, "mended").await?;
-    injected(stage, 2).await?;
-    Ok(())
+    Ok(name)
 }
 
 #[tokio::test(flavor = "multi_thread")]
