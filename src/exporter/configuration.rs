@@ -4,7 +4,6 @@ use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::{Map, Value};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -143,16 +142,18 @@ fn parse(bytes: &[u8]) -> Result<Config, Refusal> {
     if bytes.len() as u64 > LARGEST {
         return Err(Refusal::Yaml(format!("is larger than {LARGEST} bytes")));
     }
-    // One line, as the log and `/health` want it.
+    // One line, as the log and `/health` want it, and the field, which the parser knows only by its place in the file.
     let options = serde_saphyr::options! { with_snippet: false };
-    let document: Option<Value> = serde_saphyr::from_slice_with_options(bytes, options)
-        .map_err(|error| Refusal::Yaml(error.without_snippet().to_string()))?;
-    // From a document, since a type that is read both from YAML and with its place costs the most code of all.
-    let document = document.unwrap_or_else(|| Value::Object(Map::new()));
-    let config: Config = serde_path_to_error::deserialize(document).map_err(|error| {
+    let mut field = String::new();
+    let config: Config = serde_saphyr::with_deserializer_from_slice_with_options(bytes, options, |deserializer| {
+        serde_path_to_error::deserialize(deserializer).map_err(|error| {
+            field = error.path().to_string();
+            error.into_inner()
+        })
+    })
+    .map_err(|error| {
+        let reason = error.without_snippet().to_string();
         // A question mark stands for what has no name.
-        let field = error.path().to_string();
-        let reason = error.inner().to_string();
         match field.trim_end_matches(['.', '?']) {
             "" => Refusal::Yaml(reason),
             field => Refusal::Field {
@@ -206,6 +207,10 @@ mod tests {
             ("health: {port: 1, path: x}", "health.path: "),
             ("metrics: {port: 1, path: \"/a b\"}", "metrics.path: "),
             (
+                "metrics: {port: 1, path: /x, timeoutSeconds: .nan}",
+                "metrics.timeoutSeconds: ",
+            ),
+            (
                 "health: {port: 1, path: /x, timeoutSeconds: -1}",
                 "health.timeoutSeconds: ",
             ),
@@ -244,12 +249,8 @@ mod tests {
                 "health: {port: 1, path: /x, timeout: 2}",
                 "health.timeout: unknown field `timeout`, expected one of ",
             ),
-            ("prot: 1", "prot: unknown field `prot`, expected one of `environment`, "),
+            ("prot: 1", "prot: unknown field `prot`, expected one of environment, "),
             ("port: 1\nport: 2", "duplicate mapping key: port"),
-            (
-                "metrics: {port: 1, path: /x, timeoutSeconds: .nan}",
-                "non-finite float `.nan`",
-            ),
             ("[", "unclosed bracket"),
             ("- 1", ""),
         ] {
