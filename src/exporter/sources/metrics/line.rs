@@ -27,7 +27,7 @@ pub(crate) type Labels<'a> = Vec<(&'a str, &'a str)>;
 
 pub(crate) fn read(line: &[u8]) -> Result<Line<'_>, Reason> {
     let line = std::str::from_utf8(line).map_err(|_| Reason::Invalid)?.trim_ascii();
-    if let Some(comment) = line.strip_prefix('#') {
+    if let Some(comment) = past(line, b'#') {
         return Ok(comment_line(comment));
     }
     if line.is_empty() {
@@ -35,7 +35,7 @@ pub(crate) fn read(line: &[u8]) -> Result<Line<'_>, Reason> {
     }
     let (name, rest) = split_name(line, true).ok_or(Reason::Invalid)?;
     let rest = blank(rest);
-    let (labels, rest) = match rest.strip_prefix('{') {
+    let (labels, rest) = match past(rest, b'{') {
         Some(rest) => read_labels(rest)?,
         None => (Vec::new(), rest),
     };
@@ -101,7 +101,7 @@ pub(crate) fn number(word: &str) -> Option<f64> {
     (!too_large).then_some(number)
 }
 
-/// What follows the blanks. By bytes, since it is asked for at each mark of each line.
+/// What follows the blanks. By bytes as all here, since the patterns of `str` are made of calls in a build for size.
 fn blank(text: &str) -> &str {
     let mut rest = text.as_bytes();
     while let [b' ' | b'\t', after @ ..] = rest {
@@ -110,14 +110,21 @@ fn blank(text: &str) -> &str {
     &text[text.len() - rest.len()..]
 }
 
+/// What follows `mark`, which is one of ASCII, if the text begins with it.
+fn past(text: &str, mark: u8) -> Option<&str> {
+    (text.as_bytes().first() == Some(&mark)).then(|| &text[1..])
+}
+
 fn split_name(text: &str, colon: bool) -> Option<(&str, &str)> {
-    let end = text
-        .bytes()
-        .position(|byte| !(IN_NAMES[usize::from(byte)] || (colon && byte == b':')))
-        .unwrap_or(text.len());
-    let (name, rest) = text.split_at(end);
-    let starts_well = name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit());
-    starts_well.then_some((name, rest))
+    let bytes = text.as_bytes();
+    let mut end = 0;
+    while let Some(&byte) = bytes.get(end)
+        && (IN_NAMES[usize::from(byte)] || (colon && byte == b':'))
+    {
+        end += 1;
+    }
+    let starts_well = end > 0 && !bytes[0].is_ascii_digit();
+    starts_well.then(|| text.split_at(end))
 }
 
 /// Which bytes names have: looked up, since most of a page is names.
@@ -137,7 +144,7 @@ fn read_labels(mut rest: &str) -> Result<(Labels<'_>, &str), Reason> {
     let mut too_long = false;
     loop {
         rest = blank(rest);
-        if let Some(after) = rest.strip_prefix('}') {
+        if let Some(after) = past(rest, b'}') {
             return if too_long {
                 Err(Reason::TooLong)
             } else {
@@ -145,10 +152,10 @@ fn read_labels(mut rest: &str) -> Result<(Labels<'_>, &str), Reason> {
             };
         }
         let (name, after) = split_name(rest, false).ok_or(Reason::Invalid)?;
-        let after = blank(after).strip_prefix('=').ok_or(Reason::Invalid)?;
-        let (value, length, after) = quoted(blank(after).strip_prefix('"').ok_or(Reason::Invalid)?)?;
+        let after = past(blank(after), b'=').ok_or(Reason::Invalid)?;
+        let (value, length, after) = quoted(past(blank(after), b'"').ok_or(Reason::Invalid)?)?;
         // Names with two underscores are Prometheus's own: `__name__` would rename the series.
-        if name.starts_with("__") {
+        if let [b'_', b'_', ..] = name.as_bytes() {
             return Err(Reason::Reserved);
         }
         if labels.iter().any(|(other, _)| *other == name) {
@@ -159,10 +166,10 @@ fn read_labels(mut rest: &str) -> Result<(Labels<'_>, &str), Reason> {
             labels.push((name, value));
         }
         let after = blank(after);
-        rest = match after.strip_prefix(',') {
-            Some(after) => after,
-            None if after.starts_with('}') => after,
-            None => return Err(Reason::Invalid),
+        rest = match after.as_bytes().first() {
+            Some(b',') => &after[1..],
+            Some(b'}') => after,
+            _ => return Err(Reason::Invalid),
         };
     }
 }
