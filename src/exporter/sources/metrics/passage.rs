@@ -323,21 +323,17 @@ impl<'m> Passage<'m> {
         check(family.kind, part, &labels, value)?;
         spell_alike(&mut labels, &mut bounds);
 
-        let environment = self
-            .environment
-            .filter(|_| family.takes_environment && labels.iter().all(|(label, _)| *label != "environment"));
+        if let Some(environment) = self.environment.filter(|_| family.takes_environment)
+            && labels.iter().all(|(label, _)| *label != "environment")
+        {
+            labels.push(("environment", environment));
+        }
         let text = &mut self.text;
         line::print(text, name, &labels);
-        let bytes = text.len() + environment.map_or(0, |text| text.len() + 15) + PRINTED_VALUE;
         let rank = family.rank.with(&labels);
+        let bytes = text.len() + PRINTED_VALUE;
         self.memory.admit(rank, name, &family.name, &labels, text, bytes)?;
 
-        if let Some(environment) = environment {
-            text.push_str(if labels.is_empty() { "{" } else { "," });
-            for word in ["environment=\"", environment, "\""] {
-                text.push_str(word);
-            }
-        }
         text.push_str(if text.len() > name.len() { "} " } else { " " });
         let _ = writeln!(text, "{}", Value(value));
         family.text.push(text);

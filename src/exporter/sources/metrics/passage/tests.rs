@@ -278,8 +278,10 @@ fn the_series_that_other_dialects_call_bot_pass_under_their_names() {
 #[test]
 fn the_environment_stands_on_what_the_catalogue_knows() {
     let text = "rosey_bot_message_count_total 1\nrosey_bot_error_count_total{error_type=\"a\"} 1\n\
-                rosey_bot_error_count_total{environment=\"mine\"} 1\nother 1\n";
-    let page = pass_in_parts([text.as_bytes()], &mut Memory::default(), Some("prod")).0;
+                rosey_bot_error_count_total{environment=\"mine\"} 1\nother 1\n\
+                rosey_bot_message_count_total{environment=\"prod\"} 2\n";
+    let (page, dropped) = pass_in_parts([text.as_bytes()], &mut Memory::default(), Some("prod"));
+    assert_eq!(dropped, BTreeMap::from([("duplicate", 1)]));
     let samples: Vec<_> = page.lines().filter(|line| !line.starts_with('#')).collect();
     assert_eq!(
         samples,
