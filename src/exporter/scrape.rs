@@ -4,7 +4,6 @@ mod flight;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -37,13 +36,16 @@ const MARGIN: Duration = Duration::from_millis(500);
 /// The time limit of a scraper that does not say its own: Prometheus's default.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How long a look at the configuration serves whoever comes next: several scrapers, or a crowd, need not wait for one each. No
+/// Prometheus asks as often as that.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
 /// The exporter's state.
 pub(super) struct Exporter {
     bot: Bot,
     rootfs: PathBuf,
-    configuration: tokio::sync::Mutex<Configuration>,
-    /// How many looks at it were begun, and the number of the last one that ended.
-    looks: (AtomicU64, AtomicU64),
+    /// With the time of the last look at it.
+    configuration: tokio::sync::Mutex<(Configuration, Option<Instant>)>,
     setup: watch::Sender<Setup>,
     deployments: Ledger,
     /// The folder of the state that the configuration names.
@@ -130,11 +132,10 @@ impl Exporter {
             problems: Mutex::default(),
             web: None,
             pushes: Mutex::default(),
-            configuration: tokio::sync::Mutex::const_new(configuration),
-            looks: (AtomicU64::new(0), AtomicU64::new(0)),
+            configuration: tokio::sync::Mutex::const_new((configuration, None)),
         };
         if let Ok(configuration) = exporter.configuration.try_lock() {
-            exporter.adopt(&configuration, true);
+            exporter.adopt(&configuration.0, true);
         }
         exporter
     }
@@ -144,19 +145,16 @@ impl Exporter {
         Self { web: Some(web), ..self }
     }
 
-    /// Reads the configuration again if it has changed, unless a look at it that began after this call was made is over already:
-    /// many scrapes at once must not wait for one look each.
+    /// Reads the configuration again if it has changed, unless somebody looked at it a moment ago.
     pub async fn refresh(&self) {
-        let (begun, ended) = &self.looks;
-        let before = begun.load(Ordering::SeqCst);
         let mut configuration = self.configuration.lock().await;
-        if ended.load(Ordering::SeqCst) > before {
+        let (configuration, looked) = &mut *configuration;
+        if looked.is_some_and(|looked| looked.elapsed() < LOOK_INTERVAL) {
             return;
         }
-        let number = begun.fetch_add(1, Ordering::SeqCst) + 1;
         let changed = configuration.refresh().await;
-        self.adopt(&configuration, changed);
-        ended.store(number, Ordering::SeqCst);
+        self.adopt(configuration, changed);
+        *looked = Some(Instant::now());
     }
 
     fn adopt(&self, configuration: &Configuration, changed: bool) {

@@ -120,8 +120,7 @@ impl Stage<'_> {
             let _ = writeln!(config, "{name}: {{port: {port}, path: {path}, timeoutSeconds: 60}}");
         }
         std::fs::write(&self.file, config).unwrap();
-        // On a busy machine a look at the file may have begun before; the one after that sees what is in it now.
-        self.exporter.get("/ready");
+        self.exporter.look_again();
         eventually("the configuration is in force", || {
             let health = self.exporter.get("/health").body;
             health.contains("\"configuration\":\"ok\"").then_some(())

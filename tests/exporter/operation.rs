@@ -28,9 +28,10 @@ fn the_configuration_may_come_late_change_and_break() {
         std::fs::write(folder.join(version).join("exporter.yaml"), text).unwrap();
         std::os::unix::fs::symlink(version, folder.join("next")).unwrap();
         std::fs::rename(folder.join("next"), folder.join("..data")).unwrap();
+        exporter.look_again();
     };
-    publish("one", &format!("health: {{port: {}, path: /api/health}}", bot.port));
     std::os::unix::fs::symlink("..data/exporter.yaml", folder.join("exporter.yaml")).unwrap();
+    publish("one", &format!("health: {{port: {}, path: /api/health}}", bot.port));
     let page = exporter.scrape();
     assert_eq!(
         (page.value("rosey_bot_up"), page.value(reloaded)),

@@ -91,6 +91,7 @@ fn no_scrape_is_dropped_or_mixed_while_the_configuration_is_swapped() {
         let scrapers = [0; 2].map(|_| scope.spawn(|| scrape_on(&exporter.address, &wanted, judge)));
         for version in 1..=60 {
             publish(folder.path(), version, &text(version));
+            exporter.look_again();
             // Each is seen by somebody before the next comes; where a scraper failed, the test does so below.
             let seen = even.load(Ordering::Relaxed) + odd.load(Ordering::Relaxed);
             while even.load(Ordering::Relaxed) + odd.load(Ordering::Relaxed) < seen + 8

@@ -1,4 +1,4 @@
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 
 use futures::future::join_all;
@@ -17,6 +17,7 @@ async fn a_scrape_that_outlives_its_configuration_says_nothing_of_the_next() {
     let until_read = async |done: fn(&Config) -> bool| {
         while !exporter.setup().borrow().config.as_deref().is_some_and(done) {
             exporter.refresh().await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     until_read(|config| config.health.is_some()).await;
@@ -31,19 +32,23 @@ async fn a_scrape_that_outlives_its_configuration_says_nothing_of_the_next() {
     assert!(exporter.problems().is_empty(), "{:?}", exporter.problems());
 }
 
-#[tokio::test]
-async fn scrapes_that_wait_for_the_configuration_share_one_look_at_it() {
+#[tokio::test(start_paused = true)]
+async fn a_look_at_the_configuration_serves_whoever_comes_at_once() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let configuration = Configuration::file(file.path().to_owned());
-    let exporter = Exporter::new(configuration, Bot::at("127.0.0.1"), "/".into());
-    let looks = || exporter.looks.0.load(Ordering::SeqCst);
-    let held = exporter.configuration.lock().await;
-    let waiting = join_all((0..8).map(|_| exporter.refresh()));
-    let release = async { drop(held) };
-    tokio::join!(waiting, release);
-    assert_eq!(looks(), 1);
+    let exporter = Exporter::new(
+        Configuration::file(file.path().to_owned()),
+        Bot::at("127.0.0.1"),
+        "/".into(),
+    );
+    let environment = || exporter.setup().borrow().config.as_ref()?.environment.clone();
+    for (content, seen) in [("old", Some("old")), ("new", Some("old"))] {
+        std::fs::write(&file, format!("environment: {content}")).unwrap();
+        join_all((0..8).map(|_| exporter.refresh())).await;
+        assert_eq!(environment().as_deref(), seen);
+    }
+    tokio::time::advance(LOOK_INTERVAL).await;
     exporter.refresh().await;
-    assert_eq!(looks(), 2, "whoever comes later sees what is there then");
+    assert_eq!(environment().as_deref(), Some("new"));
 }
 
 #[test]
@@ -101,6 +106,7 @@ async fn a_name_server_that_never_answers_holds_one_thread_whatever_is_configure
         };
         while in_force() != Some(port) {
             exporter.refresh().await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         exporter.scrape(Some(Duration::from_millis(40))).await;
         for source in ["health", "metrics", "plugins"] {
