@@ -91,7 +91,9 @@ pub async fn run(options: Options) -> Result<()> {
     }
     let done = load.stop().await;
     scene.recover().await?;
-    // What is not needed any more is closed: rotated logs after ten seconds, connections when nobody asks.
+    // What is not needed any more is closed: rotated logs ten seconds after their writer has gone over to the next, connections when
+    // nobody asks.
+    scene.bot_writes(1).await?;
     let files_after = eventually(Duration::from_secs(60), "all files to be closed", async || {
         let files = scene.sample()?.files;
         Ok((files <= files_before + 1).then_some(files))
