@@ -153,14 +153,32 @@ fmt: ## Format the code
 tools: ## Build the real components that tests and demo run, where they are missing (about ten minutes, once)
 	@tools/build
 	@tools/pushgateway/build
+	@tools/packaging/build
 
 .PHONY: crds
 crds: ## Write the custom resource definition and the schema of the exporter's configuration anew from their types
 	@mkdir -p crds
 	cargo run --quiet --bin kubectl-rosey -- crd >crds/roseymonitors.rosey.dev.yaml.new
 	mv crds/roseymonitors.rosey.dev.yaml.new crds/roseymonitors.rosey.dev.yaml
+	cp crds/roseymonitors.rosey.dev.yaml charts/rosey-monitor/files/crds/
 	cargo run --quiet --bin kubectl-rosey -- schema >docs/exporter.schema.json.new
 	mv docs/exporter.schema.json.new docs/exporter.schema.json
+
+# Without anything of the product: seconds, once the tools are built. `make test` does the same.
+.PHONY: chart
+chart: ## Check the chart and what is written from it, without building the product
+	@tools/packaging/build
+	@tools/build
+	cargo test --package chart
+
+.PHONY: chart-readme
+chart-readme: ## Write the table of values in the chart's README anew
+	cargo run --quiet --package chart -- readme
+
+.PHONY: manifests
+manifests: ## Write the plain manifests in deploy/ anew from the chart
+	@tools/packaging/build
+	cargo run --quiet --package chart -- manifests
 
 .PHONY: monitoring
 monitoring: ## Write the types of prometheus-operator anew; needed when its version changes
