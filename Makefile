@@ -24,7 +24,7 @@ demo: tools ## Watch a bot break and recover on a real Prometheus stack (KEEP=1 
 	cargo run --quiet --package lab -- demo $(if $(KEEP),--keep)
 
 .PHONY: test
-test: tools ## Run every test that needs no Docker
+test: tools chart-tools ## Run every test that needs no Docker
 	cargo build --workspace --bins
 	cargo test --workspace
 
@@ -153,6 +153,9 @@ fmt: ## Format the code
 tools: ## Build the real components that tests and demo run, where they are missing (about ten minutes, once)
 	@tools/build
 	@tools/pushgateway/build
+
+.PHONY: chart-tools
+chart-tools: ## Build what checks the chart (Helm 4 and 3, helm-unittest, kubeconform), where it is missing (five minutes, once)
 	@tools/packaging/build
 
 .PHONY: crds
@@ -166,9 +169,7 @@ crds: ## Write the custom resource definition and the schema of the exporter's c
 
 # Without anything of the product: seconds, once the tools are built. `make test` does the same.
 .PHONY: chart
-chart: ## Check the chart and what is written from it, without building the product
-	@tools/packaging/build
-	@tools/build
+chart: tools chart-tools ## Check the chart and what is written from it, without building the product
 	cargo test --package chart
 
 .PHONY: chart-readme
@@ -176,8 +177,7 @@ chart-readme: ## Write the table of values in the chart's README anew
 	cargo run --quiet --package chart -- readme
 
 .PHONY: manifests
-manifests: ## Write the plain manifests in deploy/ anew from the chart
-	@tools/packaging/build
+manifests: chart-tools ## Write the plain manifests in deploy/ anew from the chart
 	cargo run --quiet --package chart -- manifests
 
 .PHONY: monitoring

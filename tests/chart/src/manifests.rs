@@ -1,6 +1,7 @@
 //! The plain manifests in `deploy/`: the chart as rendered, without what only Helm reads.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -22,7 +23,7 @@ pub fn plain(values: Option<&str>) -> Result<String> {
     let lines = text.lines().filter(|line| {
         !line.starts_with("# Source: ") && !HELMS_OWN.iter().any(|own| line.trim_start().starts_with(own))
     });
-    Ok(lines.map(|line| format!("{}\n", line.trim_end())).collect())
+    Ok(lines.map(|line| [line.trim_end(), "\n"].concat()).collect())
 }
 
 /// Every file that is made, by its path below the repository.
@@ -64,7 +65,7 @@ pub fn all() -> Result<BTreeMap<String, String>> {
         let about: String = crate::text(&example)?
             .lines()
             .take_while(|line| line.starts_with('#'))
-            .map(|line| format!("{line}\n"))
+            .map(|line| [line, "\n"].concat())
             .collect();
         let mut kustomization = format!(
             "{MADE}{about}apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n  - ../../base\n"
@@ -74,7 +75,7 @@ pub fn all() -> Result<BTreeMap<String, String>> {
             made.insert(format!("{folder}/added.yaml"), format!("{MADE}{added}"));
         }
         if !patches.is_empty() {
-            kustomization += &format!("patches:\n{patches}");
+            kustomization += &["patches:\n", &patches].concat();
         }
         made.insert(format!("{folder}/kustomization.yaml"), kustomization);
     }
@@ -108,7 +109,10 @@ fn split(text: &str) -> Vec<&str> {
 }
 
 fn joined(documents: &[&str]) -> String {
-    documents.iter().map(|document| format!("---\n{document}\n")).collect()
+    documents
+        .iter()
+        .map(|document| ["---\n", document, "\n"].concat())
+        .collect()
 }
 
 /// What an overlay adds to the base, as text with its comments, and what it changes there.
@@ -131,7 +135,7 @@ fn differences(base: &str, overlay: &str) -> Result<(String, String)> {
         let (api_version, kind) = (&object["apiVersion"], &object["kind"]);
         let Some(other) = after.get(identity) else {
             let gone = json!({"$patch": "delete", "apiVersion": api_version, "kind": kind, "metadata": metadata});
-            patches += &format!("  - patch: |-\n      {gone}\n");
+            writeln!(patches, "  - patch: |-\n      {gone}")?;
             continue;
         };
         let mut operations = Vec::new();
@@ -145,9 +149,9 @@ fn differences(base: &str, overlay: &str) -> Result<(String, String)> {
             .unwrap_or_default();
         let mut target = metadata;
         (target["group"], target["version"], target["kind"]) = (json!(group), json!(version), kind.clone());
-        patches += &format!("  - target: {target}\n    patch: |-\n");
+        writeln!(patches, "  - target: {target}\n    patch: |-")?;
         for operation in operations {
-            patches += &format!("      - {operation}\n");
+            writeln!(patches, "      - {operation}")?;
         }
     }
     Ok((joined(&added), patches))

@@ -1,5 +1,7 @@
 //! The table of values in the chart's README: made from `values.yaml`, whose comments are its descriptions.
 
+use std::fmt::Write as _;
+
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
@@ -71,12 +73,13 @@ pub fn text_now() -> Result<String> {
     let mut table = String::from("| value | default | what it does |\n|---|---|---|\n");
     for row in rows(&text(&format!("{CHART}/values.yaml"))?)? {
         let cell = |text: &str| text.replace('|', "\\|");
-        table += &format!(
-            "| `{}` | `{}` | {} |\n",
+        writeln!(
+            table,
+            "| `{}` | `{}` | {} |",
             row.key,
             cell(&row.default),
             cell(&row.description)
-        );
+        )?;
     }
     Ok(format!("{before}{BEGIN}{table}{END}{after}"))
 }

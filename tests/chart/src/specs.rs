@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 /// The Kubernetes versions whose API is at hand, such as `1.34`, with the file.
 ///
 /// # Errors
-/// When `make tools` has not fetched them.
+/// When `make chart-tools` has not fetched them.
 pub fn versions() -> Result<BTreeMap<String, std::path::PathBuf>> {
     let folder = crate::built("tools/packaging/build", "specs")?;
     let mut found = BTreeMap::new();

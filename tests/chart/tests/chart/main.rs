@@ -1,7 +1,7 @@
 //! The chart is what it promises to be: rendered by both Helms alike, refused where it is set wrongly, valid for every Kubernetes that it is
 //! for, and what is written from it is what it renders today.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 mod alerts;
 mod consumers;
