@@ -70,7 +70,11 @@ pub fn built(script: &str, what: &str) -> Result<PathBuf> {
         .with_context(|| format!("run {script} {what}"))?;
     ensure!(output.status.success(), "{script} {what}: {output:?}");
     let path = PathBuf::from(String::from_utf8(output.stdout)?.trim());
-    ensure!(path.exists(), "{} is not there; run: make tools chart-tools", path.display());
+    ensure!(
+        path.exists(),
+        "{} is not there; run: make tools chart-tools",
+        path.display()
+    );
     Ok(path)
 }
 

@@ -119,3 +119,27 @@ fn nothing_in_the_chart_differs_from_one_rendering_to_the_next_or_depends_on_the
     ensure!(templates > 8, "only {templates} templates were found");
     Ok(())
 }
+
+#[test]
+fn the_charts_versions_are_the_products() -> Result<()> {
+    let version = text("Cargo.toml")?
+        .lines()
+        .find_map(|line| line.strip_prefix("version = \"")?.strip_suffix('"').map(str::to_owned))
+        .context("the product has no version")?;
+    let chart = &documents(&text(&format!("{CHART}/Chart.yaml"))?)?[0];
+    assert_eq!(chart["version"], version.as_str());
+    assert_eq!(chart["appVersion"], version.as_str());
+    let images = chart["annotations"]["artifacthub.io/images"]
+        .as_str()
+        .context("no images")?;
+    let objects = crate::objects(None, &[])?;
+    let deployment = crate::object(&objects, "Deployment", "rosey-operator");
+    let image = deployment["spec"]["template"]["spec"]["containers"][0]["image"].as_str();
+    ensure!(images.contains(image.context("no image")?), "{images} lacks {image:?}");
+    let exporter = crate::arguments(&objects)
+        .iter()
+        .find_map(|argument| argument.strip_prefix("--exporter-image=").map(str::to_owned))
+        .context("no exporter")?;
+    ensure!(images.contains(&exporter), "{images} lacks {exporter}");
+    Ok(())
+}
