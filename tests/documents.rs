@@ -124,6 +124,21 @@ fn the_example_of_the_readme_is_part_of_the_tested_one() {
 }
 
 #[test]
+fn the_first_monitors_of_the_chart_are_planned_without_a_warning() {
+    let chart: Value = serde_saphyr::from_str(&read("charts/rosey-monitor/Chart.yaml")).unwrap();
+    let examples = chart["annotations"]["artifacthub.io/crdsExamples"].as_str().unwrap();
+    let mut monitors: Vec<RoseyMonitor> = serde_saphyr::from_str(examples).unwrap();
+    for block in blocks(&read("charts/rosey-monitor/README.md"), "yaml") {
+        monitors.push(serde_saphyr::from_str(&block).unwrap());
+    }
+    assert!(monitors.len() > 1, "only {} monitors were found", monitors.len());
+    for monitor in monitors {
+        let plan = plan(&monitor, &Platform::default()).unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!(plan.report.warnings, Vec::<String>::new());
+    }
+}
+
+#[test]
 fn the_plain_manifests_start_the_operator_by_flags_that_it_has_with_the_images_of_this_release() {
     let documents: Vec<Value> = serde_saphyr::from_multiple(&read("deploy/install.yaml")).unwrap();
     let deployment = documents
