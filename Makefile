@@ -24,7 +24,7 @@ demo: tools ## Watch a bot break and recover on a real Prometheus stack (KEEP=1 
 	cargo run --quiet --package lab -- demo $(if $(KEEP),--keep)
 
 .PHONY: test
-test: tools ## Run every test that needs no Docker
+test: tools chart-tools ## Run every test that needs no Docker
 	cargo build --workspace --bins
 	cargo test --workspace
 
@@ -154,13 +154,31 @@ tools: ## Build the real components that tests and demo run, where they are miss
 	@tools/build
 	@tools/pushgateway/build
 
+.PHONY: chart-tools
+chart-tools: ## Build what checks the chart (Helm 4 and 3, helm-unittest, kubeconform), where it is missing (five minutes, once)
+	@tools/packaging/build
+
 .PHONY: crds
 crds: ## Write the custom resource definition and the schema of the exporter's configuration anew from their types
 	@mkdir -p crds
 	cargo run --quiet --bin kubectl-rosey -- crd >crds/roseymonitors.rosey.dev.yaml.new
 	mv crds/roseymonitors.rosey.dev.yaml.new crds/roseymonitors.rosey.dev.yaml
+	cp crds/roseymonitors.rosey.dev.yaml charts/rosey-monitor/files/crds/
 	cargo run --quiet --bin kubectl-rosey -- schema >docs/exporter.schema.json.new
 	mv docs/exporter.schema.json.new docs/exporter.schema.json
+
+# Without anything of the product: seconds, once the tools are built. `make test` does the same.
+.PHONY: chart
+chart: tools chart-tools ## Check the chart and what is written from it, without building the product
+	cargo test --package chart
+
+.PHONY: chart-readme
+chart-readme: ## Write the table of values in the chart's README anew
+	cargo run --quiet --package chart -- readme
+
+.PHONY: manifests
+manifests: chart-tools ## Write the plain manifests in deploy/ anew from the chart
+	cargo run --quiet --package chart -- manifests
 
 .PHONY: monitoring
 monitoring: ## Write the types of prometheus-operator anew; needed when its version changes

@@ -8,6 +8,7 @@
 //!
 //! Every replica keeps its caches warm and serves the webhooks; the leader alone reconciles and writes.
 
+pub mod check;
 pub mod injector;
 
 mod apply;

@@ -10,6 +10,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use rosey_monitor::api::RoseyMonitor;
 use rosey_monitor::catalogue;
@@ -56,10 +57,10 @@ fn rules(plan: &Plan, alert: &str) -> Vec<Value> {
 fn every_alert_has_a_runbook_and_every_runbook_an_alert() {
     let mut alerts: Vec<_> = catalogue::alerts().map(|alert| format!("{}.md", alert.name)).collect();
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/runbooks");
-    let files = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut files: Vec<_> = files.collect();
+    // The folder `operator` is for alerts on the operator itself, which the chart has.
+    let files = fs::read_dir(folder).unwrap().map(Result::unwrap);
+    let files = files.filter(|entry| entry.file_type().unwrap().is_file());
+    let mut files: Vec<_> = files.map(|entry| entry.file_name().into_string().unwrap()).collect();
     alerts.sort();
     files.sort();
     assert_eq!(files, alerts);
@@ -123,6 +124,65 @@ fn the_example_of_the_readme_is_part_of_the_tested_one() {
 }
 
 #[test]
+fn the_first_monitors_of_the_chart_are_planned_without_a_warning() {
+    let chart: Value = serde_saphyr::from_str(&read("charts/rosey-monitor/Chart.yaml")).unwrap();
+    let examples = chart["annotations"]["artifacthub.io/crdsExamples"].as_str().unwrap();
+    let mut monitors: Vec<RoseyMonitor> = serde_saphyr::from_str(examples).unwrap();
+    for block in blocks(&read("charts/rosey-monitor/README.md"), "yaml") {
+        monitors.push(serde_saphyr::from_str(&block).unwrap());
+    }
+    assert!(monitors.len() > 1, "only {} monitors were found", monitors.len());
+    for monitor in monitors {
+        let plan = plan(&monitor, &Platform::default()).unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!(plan.report.warnings, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn the_plain_manifests_start_the_operator_by_flags_that_it_has_with_the_images_of_this_release() {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&read("deploy/install.yaml")).unwrap();
+    let deployment = documents
+        .iter()
+        .find(|document| document["kind"] == "Deployment")
+        .unwrap();
+    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+    let arguments: Vec<_> = container["args"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    let help = Command::new(env!("CARGO_BIN_EXE_rosey-operator"))
+        .arg("--help")
+        .output()
+        .unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    for argument in &arguments {
+        let flag = argument.split('=').next().unwrap();
+        assert!(
+            help.contains(&format!("{flag} ")) || help.contains(&format!("{flag}\n")),
+            "{flag} is no flag"
+        );
+    }
+    let given = |flag: &str| {
+        arguments
+            .iter()
+            .find_map(|argument| argument.strip_prefix(flag))
+            .unwrap()
+    };
+    let platform = Platform::default();
+    assert_eq!(given("--exporter-image="), platform.exporter_image);
+    assert_eq!(
+        given("--exporter-image-prefixes="),
+        platform.exporter_image_prefixes.join(",")
+    );
+    assert_eq!(
+        container["image"].as_str().unwrap(),
+        platform.exporter_image.replace("rosey-exporter", "rosey-operator")
+    );
+}
+
+#[test]
 fn every_file_that_the_documents_link_to_is_there() {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let mut documents = vec![
@@ -132,12 +192,16 @@ fn every_file_that_the_documents_link_to_is_there() {
         root.join("CHANGELOG.md"),
         root.join("docs/exporter.md"),
         root.join("docs/plain-host.md"),
+        root.join("docs/install.md"),
+        root.join("docs/security.md"),
+        root.join("charts/rosey-monitor/README.md"),
     ];
     for folder in ["docs/decisions", "docs/runbooks"] {
         documents.extend(
             fs::read_dir(root.join(folder))
                 .unwrap()
-                .map(|entry| entry.unwrap().path()),
+                .map(|entry| entry.unwrap().path())
+                .filter(|path| path.is_file()),
         );
     }
     let mut links = 0;
@@ -172,6 +236,8 @@ fn every_path_that_the_documents_name_is_there() {
         "CONTRIBUTING.md",
         "docs/exporter.md",
         "docs/plain-host.md",
+        "docs/install.md",
+        "docs/security.md",
         "tests/lab/README.md",
     ] {
         for word in read(document).split(|c: char| c.is_whitespace() || "`\"'()[],;:|<>{}".contains(c)) {

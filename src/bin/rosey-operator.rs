@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use rosey_monitor::api::forms::{is_label_key, is_label_value};
 use rosey_monitor::cluster::client::{connect, install_tls_provider};
+use rosey_monitor::operator::check::{Question, check};
 use rosey_monitor::operator::injector::{self, Endpoint, Lives};
 use rosey_monitor::operator::{Settings, Upkeep, run};
 use rosey_monitor::plan::Platform;
@@ -27,6 +28,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 #[command(
     version,
     max_term_width = 100,
+    args_conflicts_with_subcommands = true,
     after_help = "\
 Examples:
   # in the cluster: everything has a default
@@ -39,6 +41,9 @@ Examples:
   rosey-operator --default-object-labels release=kube-prometheus-stack"
 )]
 struct Flags {
+    #[command(subcommand)]
+    command: Option<Command>,
+
     /// Namespace of the operator: its Lease and its certificate are there [default: that of the pod, else rosey-system]
     #[arg(long, env = "POD_NAMESPACE")]
     namespace: Option<String>,
@@ -128,6 +133,24 @@ struct Flags {
     log_level: String,
 }
 
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Asks whether this installation would take a monitor, and refuse a wrong one; stores nothing, and ends
+    Check {
+        /// Namespace in which monitors are created in a dry run
+        #[arg(long = "in", value_name = "NAMESPACE")]
+        namespace: String,
+
+        /// The operator runs with --no-injection: the schema alone is asked
+        #[arg(long)]
+        without_webhooks: bool,
+
+        /// Seconds to wait for the webhooks
+        #[arg(long, default_value_t = 60)]
+        patience: u64,
+    },
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum LogFormat {
     /// Lines to be read.
@@ -147,6 +170,19 @@ fn main() -> anyhow::Result<()> {
         .build()?;
     runtime.block_on(async {
         let client = connect(flags.context.as_deref()).await?;
+        if let Some(Command::Check {
+            namespace,
+            without_webhooks,
+            patience,
+        }) = flags.command
+        {
+            let question = Question {
+                namespace,
+                webhooks: !without_webhooks,
+                patience: Duration::from_secs(patience),
+            };
+            return Ok(check(client, &question, |fine| println!("ok: {fine}")).await?);
+        }
         let shutdown = CancellationToken::new();
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let asked = shutdown.clone();

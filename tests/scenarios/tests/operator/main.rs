@@ -13,6 +13,7 @@ mod admission;
 mod drift;
 mod foreign;
 mod injection;
+mod installed;
 mod late_definitions;
 mod lifecycle;
 mod pods;
