@@ -153,6 +153,7 @@ fmt: ## Format the code
 tools: ## Build the real components that tests and demo run, where they are missing (about ten minutes, once)
 	@tools/build
 	@tools/pushgateway/build
+	@tools/gitops/build
 
 .PHONY: crds
 crds: ## Write the custom resource definition and the schema of the exporter's configuration anew from their types
