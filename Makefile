@@ -153,6 +153,7 @@ fmt: ## Format the code
 tools: ## Build the real components that tests and demo run, where they are missing (about ten minutes, once)
 	@tools/build
 	@tools/pushgateway/build
+	@tools/gitops/build
 
 .PHONY: chart-tools
 chart-tools: ## Build what checks the chart (Helm 4 and 3, helm-unittest, kubeconform), where it is missing (five minutes, once)

@@ -1,5 +1,5 @@
-//! What the documents promise is held: every alert has a runbook whose queries and settings work, and the README's example
-//! is part of a file that is tested.
+//! What the documents promise is held: every alert has a runbook whose queries and settings work, every condition a paragraph on what to
+//! do, and the README's example is part of a file that is tested.
 
 #![expect(
     clippy::expect_used,
@@ -8,11 +8,14 @@
     reason = "what the checks read is there, or they fail"
 )]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+use proc_macro2::{TokenStream, TokenTree};
 use rosey_monitor::api::RoseyMonitor;
+use rosey_monitor::api::status::condition;
 use rosey_monitor::catalogue;
 use rosey_monitor::plan::{Kind, Plan, Platform, plan};
 use serde_json::{Value, json};
@@ -110,6 +113,96 @@ fn every_override_of_a_runbook_is_accepted_and_changes_its_alert() {
     }
 }
 
+/// What stands below a heading of the second level: the headings of the third.
+fn headings<'a>(document: &'a str, section: &str) -> BTreeSet<&'a str> {
+    let below = document
+        .split("\n## ")
+        .find(|part| part.lines().next() == Some(section));
+    let below = below.unwrap_or_else(|| panic!("there is no section {section}"));
+    below.lines().filter_map(|line| line.strip_prefix("### ")).collect()
+}
+
+/// The texts of a source that look like a condition's reason.
+fn reasons(file: &str) -> BTreeSet<String> {
+    let source = read(file);
+    let source = source.split("#[cfg(test)]").next().unwrap();
+    let tokens: TokenStream = source.parse().unwrap();
+    let mut found = BTreeSet::new();
+    collect(tokens, &mut found);
+    // The other words of one capital letter or more.
+    for other in [
+        "True",
+        "False",
+        "Unknown",
+        "Prometheus",
+        "Alertmanager",
+        "Exists",
+        "DoesNotExist",
+        "NotIn",
+    ] {
+        found.remove(other);
+    }
+    found
+}
+
+fn collect(tokens: TokenStream, found: &mut BTreeSet<String>) {
+    for token in tokens {
+        match token {
+            TokenTree::Group(group) => collect(group.stream(), found),
+            TokenTree::Literal(literal) => {
+                let literal = literal.to_string();
+                let text = literal.trim_matches('"');
+                let word = text.starts_with(|c: char| c.is_ascii_uppercase())
+                    && text.chars().all(|c| c.is_ascii_alphanumeric());
+                if word && text.len() < literal.len() {
+                    found.insert(text.to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn every_condition_and_reason_has_a_paragraph_on_what_to_do() {
+    let document = read("docs/troubleshooting.md");
+    let conditions = [
+        condition::READY,
+        condition::VALID,
+        condition::STALLED,
+        condition::INJECTED,
+        condition::SELECTED,
+    ];
+    let sections: Vec<_> = document.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    assert_eq!(sections, conditions);
+    let told = |sections: &[&str]| -> BTreeSet<_> {
+        let sections = sections.iter();
+        sections.flat_map(|section| headings(&document, section)).collect()
+    };
+    let mut all = BTreeSet::new();
+    for (file, sections) in [
+        ("src/operator/status.rs", &[condition::READY, condition::VALID][..]),
+        ("src/operator/sidecars/condition.rs", &[condition::INJECTED]),
+        ("src/operator/selection.rs", &[condition::SELECTED, condition::READY]),
+    ] {
+        let reasons = reasons(file);
+        assert!(reasons.len() > 5, "{file}: only {reasons:?} were found");
+        for reason in &reasons {
+            assert!(
+                told(sections).contains(reason.as_str()),
+                "docs/troubleshooting.md has no paragraph for {reason} of {file}"
+            );
+        }
+        all.extend(reasons);
+    }
+    for heading in told(&conditions) {
+        assert!(
+            all.contains(heading),
+            "{heading} in docs/troubleshooting.md is no reason"
+        );
+    }
+}
+
 #[test]
 fn the_example_of_the_readme_is_part_of_the_tested_one() {
     let readme = blocks(&read("README.md"), "yaml");
@@ -190,11 +283,14 @@ fn every_file_that_the_documents_link_to_is_there() {
         root.join("CONTRIBUTING.md"),
         root.join("SECURITY.md"),
         root.join("CHANGELOG.md"),
-        root.join("docs/exporter.md"),
-        root.join("docs/plain-host.md"),
-        root.join("docs/install.md"),
-        root.join("docs/security.md"),
         root.join("charts/rosey-monitor/README.md"),
+        root.join("docs/exporter.md"),
+        root.join("docs/gitops.md"),
+        root.join("docs/install.md"),
+        root.join("docs/plain-host.md"),
+        root.join("docs/security.md"),
+        root.join("docs/troubleshooting.md"),
+        root.join("docs/upgrade.md"),
     ];
     for folder in ["docs/decisions", "docs/runbooks"] {
         documents.extend(
@@ -235,9 +331,12 @@ fn every_path_that_the_documents_name_is_there() {
         "README.md",
         "CONTRIBUTING.md",
         "docs/exporter.md",
-        "docs/plain-host.md",
+        "docs/gitops.md",
         "docs/install.md",
+        "docs/plain-host.md",
         "docs/security.md",
+        "docs/troubleshooting.md",
+        "docs/upgrade.md",
         "tests/lab/README.md",
     ] {
         for word in read(document).split(|c: char| c.is_whitespace() || "`\"'()[],;:|<>{}".contains(c)) {
