@@ -107,6 +107,29 @@ images: ## Write the images of operator, exporter and fake bot, with their bills
 images-reproducible: ## Build the images twice from nothing, in two places, and compare them byte by byte
 	@docker/compare
 
+# What belongs to a release, and its sums. The tag and the version must be the same word.
+RELEASE = $${CARGO_TARGET_DIR:-target}/release-files
+
+.PHONY: release
+release: images ## Put images, bills of materials, chart and definitions of a release into one folder (TAG=v0.1.0)
+	@[ "$(TAG)" = "v$(VERSION)" ] || { echo "the tag is $(TAG) and the version $(VERSION); write TAG=v$(VERSION), or change Cargo.toml" >&2; exit 1; }
+	tools/packaging/build
+	rm -rf $(RELEASE)
+	mkdir -p $(RELEASE)
+	for image in rosey-operator rosey-exporter fake-bot; do cp $(IMAGES)/$$image.{tar,cdx.json} $(RELEASE)/; done
+	cp deploy/{install,crds}.yaml docs/exporter.schema.json $(RELEASE)/
+	"$$(tools/packaging/build path)/helm" package charts/rosey-monitor --version $(VERSION) --app-version $(VERSION) --destination $(RELEASE)
+	cd $(RELEASE) && sha256sum -- * >SHA256SUMS && cat SHA256SUMS
+
+# The bytes that lie in the archives, not other ones of the same content: their digests are what was attested.
+.PHONY: publish
+publish: ## Push the images and the chart of `make release` to REGISTRY (host and owner); needs skopeo, logged in
+	@[ -n "$(REGISTRY)" ] || { echo "write REGISTRY=host/owner" >&2; exit 1; }
+	for image in rosey-operator rosey-exporter fake-bot; do
+	  skopeo copy --preserve-digests oci-archive:$(RELEASE)/$$image.tar docker://$(REGISTRY)/$$image:$(VERSION)
+	done
+	"$$(tools/packaging/build path)/helm" push $(RELEASE)/rosey-monitor-$(VERSION).tgz oci://$(REGISTRY)/charts
+
 # What the kind stage runs beside our own images, from the binaries that the lab uses.
 .PHONY: kind-images
 kind-images: tools ## Write images of prometheus-operator, its config reloader, Prometheus and Alertmanager, for the kind cluster
@@ -189,8 +212,13 @@ lint-tree:
 .PHONY: lint-workflows
 lint-workflows:
 	@tools/actionlint/build
-	"$$(tools/actionlint/build path)/actionlint" -shellcheck= -pyflakes= -color
-	echo "the workflows are valid"
+	"$$(tools/actionlint/build path)/actionlint" -shellcheck= -pyflakes=
+	# A step that names a target that is gone would be found by a server, on the day of a release.
+	for target in $$(sed -nE 's/^.*run: make ([a-z-]+).*$$/\1/p; s/^ +make ([a-z-]+)$$/\1/p; s/^ +target: \[(.*)\]$$/\1/p' .github/workflows/*.yaml \
+	  | sed 's/"\([a-z-]*\)[^"]*"/\1/g' | tr -s ', ' '\n' | sort -u); do
+	  grep -q "^$$target:" Makefile || { echo "a workflow runs make $$target, which is no target of the Makefile" >&2; exit 1; }
+	done
+	echo "the workflows are valid, and so is every target that they make"
 
 # Advisories need a database that is fetched from the net; the rest is checked from the tree alone.
 .PHONY: lint-deny

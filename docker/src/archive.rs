@@ -182,7 +182,7 @@ fn append(to: &mut Builder<Vec<u8>>, path: &str, kind: EntryType, mode: u32, con
 }
 
 fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
-    let mut gzip = GzBuilder::new().mtime(0).write(Vec::new(), Compression::best());
+    let mut gzip = GzBuilder::new().mtime(0).write(Vec::new(), Compression::default());
     gzip.write_all(bytes)?;
     Ok(gzip.finish()?)
 }
