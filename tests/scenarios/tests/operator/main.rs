@@ -15,6 +15,7 @@ mod foreign;
 mod injection;
 mod late_definitions;
 mod lifecycle;
+mod namespaces;
 mod pods;
 mod quiet;
 mod refused_pods;
