@@ -16,6 +16,7 @@ mod injection;
 mod installed;
 mod late_definitions;
 mod lifecycle;
+mod namespaces;
 mod pods;
 mod quiet;
 mod refused_pods;
