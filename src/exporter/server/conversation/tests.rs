@@ -170,7 +170,11 @@ async fn the_web_configuration_is_read_again_for_each_request_of_a_connection() 
     let (mut sender, connection) = conn::http1::handshake(TokioIo::new(client)).await.unwrap();
     tokio::spawn(connection);
     let users = format!("basic_auth_users: {{alice: {}}}", bcrypt::hash("alice123", 4).unwrap());
-    for (text, status) in [(users.as_str(), 401), ("rate_limit:", 200), ("basic_auth_users: [", 500)] {
+    for (text, status) in [
+        (users.as_str(), 401),
+        ("rate_limit:", 200),
+        ("basic_auth_users: [", 500),
+    ] {
         std::fs::write(&file, text).unwrap();
         // Nobody else looks at the file. A look that takes longer than a request waits is over with the next one.
         let asked = async {
