@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::{INJECTED_ANNOTATION, RoseyMonitor};
+use crate::operator::area::Area;
 use crate::operator::key::Queue;
 use crate::operator::landscape::{Access, View};
 use crate::operator::monitors;
@@ -85,7 +86,7 @@ fn sidecars(monitor: &RoseyMonitor, pods: Vec<Value>) -> Sidecars {
     feed.apply_watcher_event(&Event::Apply(monitor.clone()));
     let all = Pods::new(monitors, Queue::default());
     for pod in pods {
-        all.observe(Event::Apply(serde_json::from_value(pod).unwrap()));
+        all.observe(&Area::Cluster, Event::Apply(serde_json::from_value(pod).unwrap()));
     }
     all.of(monitor, &Platform::default(), Hindrance::default())
 }
@@ -104,11 +105,13 @@ fn selected(plan: &Plan, installed: bool) -> Selection {
         ]);
         let alertmanager = everything(&["alertmanagerConfigSelector", "alertmanagerConfigNamespaceSelector"]);
         View {
+            only: Vec::new(),
             prometheuses: Access::Known([(place("main"), serde_json::from_value(prometheus).unwrap())].into()),
             alertmanagers: Access::Known([(place("main"), serde_json::from_value(alertmanager).unwrap())].into()),
         }
     } else {
         View {
+            only: Vec::new(),
             prometheuses: Access::Absent,
             alertmanagers: Access::Absent,
         }
