@@ -8,9 +8,11 @@
 //!
 //! Every replica keeps its caches warm and serves the webhooks; the leader alone reconciles and writes.
 
+pub mod check;
 pub mod injector;
 
 mod apply;
+mod area;
 mod backoff;
 mod caches;
 mod compare;
@@ -26,6 +28,7 @@ mod owned;
 mod refusals;
 mod refused_pods;
 mod selection;
+mod served;
 mod server;
 mod sidecars;
 mod status;
@@ -49,6 +52,7 @@ use tracing::info;
 use crate::api::RoseyMonitor;
 use crate::cluster::client::{RequestError, answered};
 use crate::plan::Platform;
+use area::Area;
 use controller::Context;
 use injector::Injector;
 use key::{Key, Queue};
@@ -73,6 +77,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Monitors that are reconciled at once.
     pub concurrency: u16,
+    /// Namespaces whose monitors it looks after, and outside of which it asks for nothing that it can do without; of none, all.
+    pub watched: BTreeSet<String>,
     /// The operator's own namespace: its Lease is there.
     pub namespace: String,
     /// Name of the Lease.
@@ -120,9 +126,10 @@ pub enum Error {
 /// What keeps it from running at all.
 pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken) -> Result<(), Error> {
     let metrics = Arc::new(Metrics::new()?);
-    let caches = caches::Caches::new(&watches::NAMES);
+    let layout = watches::Layout::of(&settings.watched, settings.injector.is_some());
+    let caches = layout.caches();
     if settings.injector.is_none() {
-        caches.filled(watches::WEBHOOKS);
+        caches.filled(watches::WEBHOOKS, &Area::Cluster);
     }
     // Ends last: whoever probes is answered until everything else has ended.
     let end = CancellationToken::new();
@@ -144,7 +151,7 @@ pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken
     };
     let leadership = Leadership::default();
     let (context, feed) = context(&client, &settings, server, leadership.clone(), Arc::clone(&metrics))?;
-    watches::start(&mut parts, &context, feed, &caches);
+    watches::start(&mut parts, &context, feed, &layout, &caches);
 
     let lease = leader::Settings {
         namespace: settings.namespace,
@@ -153,7 +160,7 @@ pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken
         duration: settings.lease_duration,
     };
     let elector = Elector::new(client.clone(), lease, leadership.clone());
-    let full = caches.full(&watches::CACHES);
+    let full = watches::full(&caches);
     let filled = tokio::select! {
         () = full => true,
         () = shutdown.cancelled() => false,
@@ -181,7 +188,7 @@ pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken
         let (mut serving, caches) = (injector.serving(), caches.clone());
         parts.spawn(async move {
             if serving.wait_for(|serving| *serving).await.is_ok() {
-                caches.filled(watches::WEBHOOKS);
+                caches.filled(watches::WEBHOOKS, &Area::Cluster);
             }
             std::future::pending().await
         });
@@ -233,7 +240,8 @@ fn context(
         leadership,
         pods: Pods::new(monitors.clone(), queue.clone()).closely(settings.upkeep.any()),
         upkeep: upkeep::Upkeep::new(settings.upkeep),
-        landscape: Landscape::new(settings.platform.clone(), server, monitors.clone(), queue.clone()),
+        landscape: Landscape::new(settings.platform.clone(), server, monitors.clone(), queue.clone())
+            .seeing(settings.watched.iter().cloned()),
         refusals: Refusals::new(monitors.clone(), queue.clone()),
         refused_pods: RefusedPods::new(monitors.clone(), queue.clone()),
         reports: status::Reports::new(monitors.clone()),

@@ -1,5 +1,5 @@
-//! What the documents promise is held: every alert has a runbook whose queries and settings work, and the README's example
-//! is part of a file that is tested.
+//! What the documents promise is held: every alert has a runbook whose queries and settings work, every condition a paragraph on what to
+//! do, and the README's example is part of a file that is tested.
 
 #![expect(
     clippy::expect_used,
@@ -8,10 +8,14 @@
     reason = "what the checks read is there, or they fail"
 )]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
+use proc_macro2::{TokenStream, TokenTree};
 use rosey_monitor::api::RoseyMonitor;
+use rosey_monitor::api::status::condition;
 use rosey_monitor::catalogue;
 use rosey_monitor::plan::{Kind, Plan, Platform, plan};
 use serde_json::{Value, json};
@@ -56,10 +60,10 @@ fn rules(plan: &Plan, alert: &str) -> Vec<Value> {
 fn every_alert_has_a_runbook_and_every_runbook_an_alert() {
     let mut alerts: Vec<_> = catalogue::alerts().map(|alert| format!("{}.md", alert.name)).collect();
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/runbooks");
-    let files = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut files: Vec<_> = files.collect();
+    // The folder `operator` is for alerts on the operator itself, which the chart has.
+    let files = fs::read_dir(folder).unwrap().map(Result::unwrap);
+    let files = files.filter(|entry| entry.file_type().unwrap().is_file());
+    let mut files: Vec<_> = files.map(|entry| entry.file_name().into_string().unwrap()).collect();
     alerts.sort();
     files.sort();
     assert_eq!(files, alerts);
@@ -109,6 +113,96 @@ fn every_override_of_a_runbook_is_accepted_and_changes_its_alert() {
     }
 }
 
+/// What stands below a heading of the second level: the headings of the third.
+fn headings<'a>(document: &'a str, section: &str) -> BTreeSet<&'a str> {
+    let below = document
+        .split("\n## ")
+        .find(|part| part.lines().next() == Some(section));
+    let below = below.unwrap_or_else(|| panic!("there is no section {section}"));
+    below.lines().filter_map(|line| line.strip_prefix("### ")).collect()
+}
+
+/// The texts of a source that look like a condition's reason.
+fn reasons(file: &str) -> BTreeSet<String> {
+    let source = read(file);
+    let source = source.split("#[cfg(test)]").next().unwrap();
+    let tokens: TokenStream = source.parse().unwrap();
+    let mut found = BTreeSet::new();
+    collect(tokens, &mut found);
+    // The other words of one capital letter or more.
+    for other in [
+        "True",
+        "False",
+        "Unknown",
+        "Prometheus",
+        "Alertmanager",
+        "Exists",
+        "DoesNotExist",
+        "NotIn",
+    ] {
+        found.remove(other);
+    }
+    found
+}
+
+fn collect(tokens: TokenStream, found: &mut BTreeSet<String>) {
+    for token in tokens {
+        match token {
+            TokenTree::Group(group) => collect(group.stream(), found),
+            TokenTree::Literal(literal) => {
+                let literal = literal.to_string();
+                let text = literal.trim_matches('"');
+                let word = text.starts_with(|c: char| c.is_ascii_uppercase())
+                    && text.chars().all(|c| c.is_ascii_alphanumeric());
+                if word && text.len() < literal.len() {
+                    found.insert(text.to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn every_condition_and_reason_has_a_paragraph_on_what_to_do() {
+    let document = read("docs/troubleshooting.md");
+    let conditions = [
+        condition::READY,
+        condition::VALID,
+        condition::STALLED,
+        condition::INJECTED,
+        condition::SELECTED,
+    ];
+    let sections: Vec<_> = document.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    assert_eq!(sections, conditions);
+    let told = |sections: &[&str]| -> BTreeSet<_> {
+        let sections = sections.iter();
+        sections.flat_map(|section| headings(&document, section)).collect()
+    };
+    let mut all = BTreeSet::new();
+    for (file, sections) in [
+        ("src/operator/status.rs", &[condition::READY, condition::VALID][..]),
+        ("src/operator/sidecars/condition.rs", &[condition::INJECTED]),
+        ("src/operator/selection.rs", &[condition::SELECTED, condition::READY]),
+    ] {
+        let reasons = reasons(file);
+        assert!(reasons.len() > 5, "{file}: only {reasons:?} were found");
+        for reason in &reasons {
+            assert!(
+                told(sections).contains(reason.as_str()),
+                "docs/troubleshooting.md has no paragraph for {reason} of {file}"
+            );
+        }
+        all.extend(reasons);
+    }
+    for heading in told(&conditions) {
+        assert!(
+            all.contains(heading),
+            "{heading} in docs/troubleshooting.md is no reason"
+        );
+    }
+}
+
 #[test]
 fn the_example_of_the_readme_is_part_of_the_tested_one() {
     let readme = blocks(&read("README.md"), "yaml");
@@ -123,6 +217,65 @@ fn the_example_of_the_readme_is_part_of_the_tested_one() {
 }
 
 #[test]
+fn the_first_monitors_of_the_chart_are_planned_without_a_warning() {
+    let chart: Value = serde_saphyr::from_str(&read("charts/rosey-monitor/Chart.yaml")).unwrap();
+    let examples = chart["annotations"]["artifacthub.io/crdsExamples"].as_str().unwrap();
+    let mut monitors: Vec<RoseyMonitor> = serde_saphyr::from_str(examples).unwrap();
+    for block in blocks(&read("charts/rosey-monitor/README.md"), "yaml") {
+        monitors.push(serde_saphyr::from_str(&block).unwrap());
+    }
+    assert!(monitors.len() > 1, "only {} monitors were found", monitors.len());
+    for monitor in monitors {
+        let plan = plan(&monitor, &Platform::default()).unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!(plan.report.warnings, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn the_plain_manifests_start_the_operator_by_flags_that_it_has_with_the_images_of_this_release() {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&read("deploy/install.yaml")).unwrap();
+    let deployment = documents
+        .iter()
+        .find(|document| document["kind"] == "Deployment")
+        .unwrap();
+    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+    let arguments: Vec<_> = container["args"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    let help = Command::new(env!("CARGO_BIN_EXE_rosey-operator"))
+        .arg("--help")
+        .output()
+        .unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    for argument in &arguments {
+        let flag = argument.split('=').next().unwrap();
+        assert!(
+            help.contains(&format!("{flag} ")) || help.contains(&format!("{flag}\n")),
+            "{flag} is no flag"
+        );
+    }
+    let given = |flag: &str| {
+        arguments
+            .iter()
+            .find_map(|argument| argument.strip_prefix(flag))
+            .unwrap()
+    };
+    let platform = Platform::default();
+    assert_eq!(given("--exporter-image="), platform.exporter_image);
+    assert_eq!(
+        given("--exporter-image-prefixes="),
+        platform.exporter_image_prefixes.join(",")
+    );
+    assert_eq!(
+        container["image"].as_str().unwrap(),
+        platform.exporter_image.replace("rosey-exporter", "rosey-operator")
+    );
+}
+
+#[test]
 fn every_file_that_the_documents_link_to_is_there() {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let mut documents = vec![
@@ -130,14 +283,21 @@ fn every_file_that_the_documents_link_to_is_there() {
         root.join("CONTRIBUTING.md"),
         root.join("SECURITY.md"),
         root.join("CHANGELOG.md"),
+        root.join("charts/rosey-monitor/README.md"),
         root.join("docs/exporter.md"),
+        root.join("docs/gitops.md"),
+        root.join("docs/install.md"),
         root.join("docs/plain-host.md"),
+        root.join("docs/security.md"),
+        root.join("docs/troubleshooting.md"),
+        root.join("docs/upgrade.md"),
     ];
     for folder in ["docs/decisions", "docs/runbooks"] {
         documents.extend(
             fs::read_dir(root.join(folder))
                 .unwrap()
-                .map(|entry| entry.unwrap().path()),
+                .map(|entry| entry.unwrap().path())
+                .filter(|path| path.is_file()),
         );
     }
     let mut links = 0;
@@ -171,7 +331,12 @@ fn every_path_that_the_documents_name_is_there() {
         "README.md",
         "CONTRIBUTING.md",
         "docs/exporter.md",
+        "docs/gitops.md",
+        "docs/install.md",
         "docs/plain-host.md",
+        "docs/security.md",
+        "docs/troubleshooting.md",
+        "docs/upgrade.md",
         "tests/lab/README.md",
     ] {
         for word in read(document).split(|c: char| c.is_whitespace() || "`\"'()[],;:|<>{}".contains(c)) {

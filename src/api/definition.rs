@@ -18,6 +18,10 @@ pub fn crd() -> CustomResourceDefinition {
         if let Some(schema) = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut()) {
             simplify(schema);
             schema.title = None;
+            // To kstatus, by which Helm and Flux wait, an object without conditions is done: a new monitor says that nobody has looked at it.
+            if let Some(status) = field(schema, "status") {
+                status.default = Some(JSON(serde_json::json!({"observedGeneration": -1})));
+            }
             for (path, complete) in [
                 (&["spec", "selector"][..], selector as fn(&mut _)),
                 (&["spec", "exporter", "resources"], resources),
@@ -175,6 +179,14 @@ mod tests {
             assert!(described || path.ends_with("[]"), "{path}: {:?}", schema.description);
         });
         assert!(fields > 100, "only {fields} fields were seen");
+    }
+
+    #[test]
+    fn a_monitor_that_nobody_has_looked_at_says_so() {
+        let status = field(&mut schema().clone(), "status").unwrap().default.clone().unwrap();
+        let status: crate::api::status::MonitorStatus = serde_json::from_value(status.0).unwrap();
+        assert_eq!(status.observed_generation, Some(-1));
+        assert!(status.conditions.is_empty());
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! The operator: flags in, [`rosey_monitor::operator::run`] out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Parser, ValueEnum};
-use rosey_monitor::api::forms::{is_label_key, is_label_value};
+use clap::{Parser, Subcommand, ValueEnum};
+use rosey_monitor::api::forms::{is_dns_label, is_label_key, is_label_value};
 use rosey_monitor::cluster::client::{connect, install_tls_provider};
+use rosey_monitor::operator::check::{Question, check};
 use rosey_monitor::operator::injector::{self, Endpoint, Lives};
 use rosey_monitor::operator::{Settings, Upkeep, run};
 use rosey_monitor::plan::Platform;
@@ -27,6 +28,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 #[command(
     version,
     max_term_width = 100,
+    args_conflicts_with_subcommands = true,
     after_help = "\
 Examples:
   # in the cluster: everything has a default
@@ -39,9 +41,17 @@ Examples:
   rosey-operator --default-object-labels release=kube-prometheus-stack"
 )]
 struct Flags {
+    #[command(subcommand)]
+    command: Option<Command>,
+
     /// Namespace of the operator: its Lease and its certificate are there [default: that of the pod, else rosey-system]
     #[arg(long, env = "POD_NAMESPACE")]
     namespace: Option<String>,
+
+    /// Namespaces whose monitors and bots it looks after, separated by commas [default: all]. Then it needs no rights outside of
+    /// them but those for its webhooks
+    #[arg(long, env = "ROSEY_WATCH_NAMESPACES", value_delimiter = ',', value_parser = watched)]
+    watch_namespaces: Vec<Watched>,
 
     /// Name of this replica [default: a random one]
     #[arg(long, env = "POD_NAME", hide_env_values = true)]
@@ -128,6 +138,24 @@ struct Flags {
     log_level: String,
 }
 
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Asks whether this installation would take a monitor, and refuse a wrong one; stores nothing, and ends
+    Check {
+        /// Namespace in which monitors are created in a dry run
+        #[arg(long = "in", value_name = "NAMESPACE")]
+        namespace: String,
+
+        /// The operator runs with --no-injection: the schema alone is asked
+        #[arg(long)]
+        without_webhooks: bool,
+
+        /// Seconds to wait for the webhooks
+        #[arg(long, default_value_t = 60)]
+        patience: u64,
+    },
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum LogFormat {
     /// Lines to be read.
@@ -147,6 +175,19 @@ fn main() -> anyhow::Result<()> {
         .build()?;
     runtime.block_on(async {
         let client = connect(flags.context.as_deref()).await?;
+        if let Some(Command::Check {
+            namespace,
+            without_webhooks,
+            patience,
+        }) = flags.command
+        {
+            let question = Question {
+                namespace,
+                webhooks: !without_webhooks,
+                patience: Duration::from_secs(patience),
+            };
+            return Ok(check(client, &question, |fine| println!("ok: {fine}")).await?);
+        }
         let shutdown = CancellationToken::new();
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let asked = shutdown.clone();
@@ -180,6 +221,7 @@ fn settings(flags: Flags) -> anyhow::Result<Settings> {
     if let Some(prefixes) = flags.exporter_image_prefixes {
         platform.exporter_image_prefixes = prefixes.into_iter().filter(|prefix| !prefix.is_empty()).collect();
     }
+    let watched: BTreeSet<String> = flags.watch_namespaces.into_iter().filter_map(|name| name.0).collect();
     let injector = if flags.no_injection {
         None
     } else {
@@ -189,6 +231,7 @@ fn settings(flags: Flags) -> anyhow::Result<Settings> {
                 Some(url) => Endpoint::Url(url),
                 None => service(&namespace, &flags.webhook_service)?,
             },
+            watched: watched.clone(),
             namespace: namespace.clone(),
             secret_name: flags.webhook_secret,
             cluster_role: flags.cluster_role,
@@ -198,6 +241,7 @@ fn settings(flags: Flags) -> anyhow::Result<Settings> {
     Ok(Settings {
         listen: flags.listen,
         concurrency: flags.concurrency,
+        watched,
         namespace,
         lease_name: flags.lease_name,
         lease_duration: Duration::from_secs(flags.lease_duration),
@@ -232,6 +276,20 @@ fn random_identity() -> String {
     use std::hash::{BuildHasher, Hasher};
     let chance = std::hash::RandomState::new().build_hasher().finish();
     format!("rosey-operator-{}-{chance:016x}", std::process::id())
+}
+
+/// One of `--watch-namespaces`; none for the empty text that an empty variable leaves.
+#[derive(Clone, Debug)]
+struct Watched(Option<String>);
+
+fn watched(text: &str) -> Result<Watched, String> {
+    match text.trim() {
+        "" => Ok(Watched(None)),
+        name if is_dns_label(name, 63) => Ok(Watched(Some(name.into()))),
+        name => Err(format!(
+            "{name:?} is not the name of a namespace: at most 63 lower case letters, digits and dashes"
+        )),
+    }
 }
 
 /// One of `--default-object-labels`; none for the empty text that an empty variable leaves.
@@ -284,6 +342,21 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_namespaces_that_are_watched_are_named_once_and_by_names() {
+        let flags = |value: &str| Flags::try_parse_from(["rosey-operator", "--watch-namespaces", value]);
+        let of = |value: &str| settings(flags(value).unwrap()).unwrap();
+        let (some, all) = (of("bots, games,,bots"), of(""));
+        assert_eq!(some.watched, BTreeSet::from(["bots".to_owned(), "games".to_owned()]));
+        assert_eq!(some.injector.unwrap().watched, some.watched);
+        assert!(all.watched.is_empty());
+        let refused = flags("bots,Games").unwrap_err().to_string();
+        assert!(
+            refused.contains("\"Games\" is not the name of a namespace"),
+            "{refused}"
+        );
+    }
 
     #[test]
     fn default_object_labels_are_labels() {

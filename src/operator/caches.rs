@@ -1,7 +1,7 @@
 //! The watches that fill the caches, and which of them are full.
 
 use std::collections::BTreeSet;
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::future::Future;
 use std::time::Duration;
 
@@ -12,29 +12,35 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use super::area::Area;
 use super::backoff::Pause;
 use super::metrics::Metrics;
 
-/// Which caches are still to be filled.
+/// Which caches are still to be filled, and from where.
 #[derive(Clone, Debug)]
-pub struct Caches(watch::Sender<BTreeSet<&'static str>>);
+pub struct Caches(watch::Sender<BTreeSet<(&'static str, Area)>>);
 
 impl Caches {
-    /// None of these is full.
+    /// None of these is full: those of the whole cluster, and those of each area.
     #[must_use]
-    pub fn new(names: &[&'static str]) -> Self {
-        Self(watch::Sender::new(names.iter().copied().collect()))
+    pub fn new(whole: &[&'static str], each: &[&'static str], areas: &[Area]) -> Self {
+        let whole = whole.iter().map(|name| (*name, Area::Cluster));
+        let each = each
+            .iter()
+            .flat_map(|name| areas.iter().map(|area| (*name, area.clone())));
+        Self(watch::Sender::new(whole.chain(each).collect()))
     }
 
-    /// This one is full, or will never be.
-    pub fn filled(&self, name: &str) {
-        self.0.send_if_modified(|pending| pending.remove(name));
+    /// This one has all of an area, or never will.
+    pub fn filled(&self, name: &'static str, area: &Area) {
+        self.0.send_if_modified(|pending| pending.remove(&(name, area.clone())));
     }
 
     /// What is still to come.
     #[must_use]
-    pub fn pending(&self) -> Vec<&'static str> {
-        self.0.borrow().iter().copied().collect()
+    pub fn pending(&self) -> Vec<String> {
+        let pending = self.0.borrow();
+        pending.iter().map(|(name, area)| format!("{name}{area}")).collect()
     }
 
     /// Waits until none of these is still to come.
@@ -42,7 +48,7 @@ impl Caches {
         let _ = self
             .0
             .subscribe()
-            .wait_for(|pending| !names.iter().any(|name| pending.contains(name)))
+            .wait_for(|pending| !pending.iter().any(|(name, _)| names.contains(name)))
             .await;
     }
 }
@@ -64,10 +70,28 @@ pub enum Told<K> {
     Missing,
 }
 
+/// One watch.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    /// Which cache it fills.
+    pub name: &'static str,
+    /// From where.
+    pub area: Area,
+    /// Whether the operator may have been meant to do without: then a refusal is no failure.
+    pub optional: bool,
+}
+
+/// As it stands in the log.
+impl fmt::Display for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.name, self.area)
+    }
+}
+
 /// Follows a watch for ever, with a pause after each failure, and counts the failures. `take` gets what it tells, and answers
 /// whether the operator can go on without what is refused or missing; then the cache counts as filled.
 pub async fn follow<K: Debug, S: Stream<Item = watcher::Result<Event<K>>>>(
-    name: &'static str,
+    of: Watch,
     caches: Caches,
     metrics: &Metrics,
     begin: impl Fn() -> S,
@@ -85,14 +109,14 @@ pub async fn follow<K: Debug, S: Stream<Item = watcher::Result<Event<K>>>>(
                     pause.reset();
                     lack.ended();
                     if refusal.over() {
-                        info!(watch = name, "the operator may watch again");
+                        info!(watch = %of, "the operator may watch again");
                     }
                 }
                 let full = matches!(event, Event::InitDone);
                 take(Told::Event(event));
                 if full {
                     lack.filled = true;
-                    caches.filled(name);
+                    caches.filled(of.name, &of.area);
                 }
                 continue;
             }
@@ -101,15 +125,19 @@ pub async fn follow<K: Debug, S: Stream<Item = watcher::Result<Event<K>>>>(
         let code = code(&error);
         if code == Some(GONE) {
             // The ordinary life of a watch.
-            debug!(watch = name, %error, "the watch starts again");
+            debug!(watch = %of, %error, "the watch starts again");
+        } else if code == Some(FORBIDDEN) && of.optional {
+            if !refusal.goes_on() {
+                info!(watch = %of, "the operator may not watch, and does without");
+            }
         } else {
             metrics.failed("watch");
             if code == Some(FORBIDDEN) {
                 if refusal.is_news() {
-                    warn!(watch = name, %error, "the operator may not watch; grant it the rights of its ClusterRole");
+                    warn!(watch = %of, %error, "the operator may not watch; grant it the rights in deploy/rbac");
                 }
             } else if trouble.is_news() {
-                warn!(watch = name, %error, "the watch is broken, and tried again");
+                warn!(watch = %of, %error, "the watch is broken, and tried again");
             }
         }
         let bearable = match code.filter(|&code| lack.is_certain(code)) {
@@ -118,17 +146,23 @@ pub async fn follow<K: Debug, S: Stream<Item = watcher::Result<Event<K>>>>(
             None => false,
         };
         if bearable {
-            caches.filled(name);
+            caches.filled(of.name, &of.area);
             // A watch that goes on where it was is silent until something changes; a new one tells what there is.
             stream = Box::pin(begin());
         }
-        tokio::time::sleep(pause.next().unwrap_or_default()).await;
+        let mut wait = pause.next().unwrap_or_default();
+        if of.optional && lack.is_told() {
+            wait = RIGHTS;
+        }
+        tokio::time::sleep(wait).await;
     }
 }
 
 const FORBIDDEN: u16 = 403;
 const NOT_FOUND: u16 = 404;
 const GONE: u16 = 410;
+/// When it is asked again whether the operator has got a right that it can do without.
+const RIGHTS: Duration = Duration::from_secs(60);
 /// The watch is tried again every few seconds; who reads the log wants to know once, and not to forget.
 const REMINDER: Duration = Duration::from_secs(600);
 
@@ -181,6 +215,11 @@ impl Lacking {
     fn ended(&mut self) {
         self.run = None;
     }
+
+    /// Whether the operator does without.
+    fn is_told(&self) -> bool {
+        self.run.as_ref().is_some_and(|run| run.told)
+    }
 }
 
 /// When something was last said that is not to be said all the time.
@@ -204,6 +243,11 @@ impl Said {
         news
     }
 
+    /// It happens once more. Whether it was said before.
+    fn goes_on(&mut self) -> bool {
+        self.last.replace(Instant::now()).is_some()
+    }
+
     /// It has ended. Whether it was said before.
     fn over(&mut self) -> bool {
         self.last.take().is_some()
@@ -224,8 +268,8 @@ fn code(error: &watcher::Error) -> Option<u16> {
 
 /// Follows a watch of a kind while that is installed. `gone` is called when it no longer is.
 pub async fn while_served<F: Future<Output = ()>>(
-    name: &'static str,
     plural: &'static str,
+    area: &Area,
     caches: Caches,
     mut served: watch::Receiver<Option<BTreeSet<String>>>,
     follow: impl Fn() -> F,
@@ -243,7 +287,7 @@ pub async fn while_served<F: Future<Output = ()>>(
                 over = changed(false) => over,
             }
         } else {
-            caches.filled(name);
+            caches.filled(plural, area);
             gone();
             changed(true).await
         };

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::StreamExt;
 use kube::Client;
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use super::apply::{self, Applier};
-use super::backoff::{Backoff, delay};
+use super::backoff::Backoff;
 use super::events::Announcer;
 use super::key::{Key, Queue};
 use super::landscape::Landscape;
@@ -37,12 +37,12 @@ mod error;
 
 pub use error::{Error, Failed};
 
+use error::retry;
+
 /// A failure that the API server may take back shows in the status only when it has come so often in a row.
 const PATIENT: u32 = 3;
 /// The same while the garbage collector is awaited, which needs its time: about 30 s.
 const PATIENT_WITH_LEAVING: u32 = 20;
-/// When a monitor is tried again whose turn came while the lease was overdue, or whose status somebody else wrote first.
-const LATE: Duration = Duration::from_secs(1);
 
 /// Everything that a reconcile works with.
 pub struct Context {
@@ -373,39 +373,6 @@ fn selected(monitor: &RoseyMonitor, plan: &Plan, context: &Context) -> Selection
         .refusals
         .of_scrape(&Key::of(monitor), &plan.objects, &context.owned);
     selection(&context.landscape.view(), home, &plan.objects).unless_refused(refused)
-}
-
-/// When a monitor that failed is tried again.
-#[allow(clippy::needless_pass_by_value, reason = "the shape that kube asks for")]
-fn retry(monitor: Arc<RoseyMonitor>, failed: &Failed, context: Arc<Context>) -> Action {
-    let key = Key::of(&monitor);
-    if context.monitors.get(&key).is_none() {
-        context.forget(&key);
-        return Action::await_change();
-    }
-    let wait = wait(&key, &failed.error, &context);
-    let sooner = wait.into_iter().chain(failed.again).min();
-    sooner.map_or_else(Action::await_change, Action::requeue)
-}
-
-/// How long a monitor waits after this failure; nothing if it becomes due by itself.
-fn wait(key: &Key, error: &Error, context: &Context) -> Option<Duration> {
-    if error.category() == "not_leader" {
-        // The lease may have been renewed late, without a new term that looks at every monitor. A term that ends drops this.
-        return Some(LATE);
-    }
-    if matches!(error, Error::Apply(apply::Error::Missing(_))) && !context.landscape.missing().is_empty() {
-        // The definitions are watched: every monitor becomes due when they come.
-        return None;
-    }
-    if matches!(error, Error::Status(status::Error::Changed)) {
-        // Nothing failed: somebody else wrote first.
-        return Some(LATE);
-    }
-    let failures = context.backoff.failed(key);
-    let delay = delay(failures, error.cap());
-    warn!(monitor = %key, %error, failures, retry_in = ?delay, "reconcile failed");
-    Some(delay)
 }
 
 #[cfg(test)]

@@ -93,6 +93,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Where the API server reaches it.
     pub endpoint: Endpoint,
+    /// Namespaces whose monitors are judged; of none, all.
+    pub watched: BTreeSet<String>,
     /// The operator's own namespace: the Secret is there, and its pods are never touched.
     pub namespace: String,
     /// Name of the Secret with the certificates.
@@ -223,6 +225,7 @@ impl Injector {
         let registrar = Registrar {
             client: self.client.clone(),
             endpoint: self.settings.endpoint,
+            watched: self.settings.watched,
             excluded: self.excluded,
             owner: Arc::clone(&owner),
             leader: self.leadership.subscribe(),

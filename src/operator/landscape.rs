@@ -11,6 +11,7 @@ use kube::core::{ObjectMeta, PartialObjectMeta};
 use kube::runtime::watcher::Event;
 use tokio::sync::watch;
 
+use super::area::Area;
 use super::key::{Key, Queue};
 use super::monitors::Monitors;
 use crate::cluster::platform::{VERSION_ANNOTATION, discovered};
@@ -38,6 +39,8 @@ pub enum Access<T> {
 /// Everything that decides about the condition Selected.
 #[derive(Clone, Debug, Default)]
 pub struct View {
+    /// The namespaces whose objects are seen; none where all are.
+    pub only: Vec<String>,
     /// All Prometheus objects.
     pub prometheuses: Access<BTreeMap<Place, PrometheusSpec>>,
     /// All Alertmanager objects.
@@ -143,45 +146,56 @@ impl Landscape {
         }
     }
 
-    /// Takes in what the watch of the definitions says; `None` means that it is refused, and everything
-    /// counts as installed.
-    pub fn definitions(&self, event: Option<Event<PartialObjectMeta<CustomResourceDefinition>>>) {
+    /// Sees the Prometheus and Alertmanager objects of these namespaces only; of none, all.
+    #[must_use]
+    pub fn seeing(self, namespaces: impl IntoIterator<Item = String>) -> Self {
+        Arc::make_mut(&mut self.lock().view).only = namespaces.into_iter().collect();
+        self
+    }
+
+    /// Takes in which kinds of prometheus-operator the API server says that it serves, by plural name. Their version is not
+    /// known by that; one that was read before is the best that there is.
+    pub fn discovered(&self, plurals: BTreeSet<String>) {
+        let mut inner = self.lock();
+        let mut before = std::mem::take(&mut inner.definitions);
+        let now = plurals.into_iter().map(|plural| {
+            let version = before.remove(&plural).flatten();
+            (plural, version)
+        });
+        inner.definitions = now.collect();
+        self.serve(inner);
+    }
+
+    /// Takes in what the watch of the definitions says.
+    pub fn definitions(&self, event: Event<PartialObjectMeta<CustomResourceDefinition>>) {
         let mut inner = self.lock();
         let plural = |metadata: &ObjectMeta| metadata.name.as_deref()?.strip_suffix(GROUP).map(str::to_owned);
         match event {
-            None => {
-                let all = [
-                    "podmonitors",
-                    "prometheusrules",
-                    "alertmanagerconfigs",
-                    "prometheuses",
-                    "alertmanagers",
-                ];
-                for plural in all {
-                    // A version that was read before is the best that is known.
-                    inner.definitions.entry(plural.to_owned()).or_default();
-                }
-            }
-            Some(Event::Init) => {
+            Event::Init => {
                 inner.listed_definitions.clear();
                 return;
             }
-            Some(Event::InitApply(definition)) => {
+            Event::InitApply(definition) => {
                 let plural = plural(&definition.metadata);
                 install(&mut inner.listed_definitions, plural, &definition.metadata);
                 return;
             }
-            Some(Event::Apply(definition)) => {
+            Event::Apply(definition) => {
                 let plural = plural(&definition.metadata);
                 install(&mut inner.definitions, plural, &definition.metadata);
             }
-            Some(Event::Delete(definition)) => {
+            Event::Delete(definition) => {
                 if let Some(plural) = plural(&definition.metadata) {
                     inner.definitions.remove(&plural);
                 }
             }
-            Some(Event::InitDone) => inner.definitions = std::mem::take(&mut inner.listed_definitions),
+            Event::InitDone => inner.definitions = std::mem::take(&mut inner.listed_definitions),
         }
+        self.serve(inner);
+    }
+
+    /// Tells which kinds are installed.
+    fn serve(&self, inner: MutexGuard<'_, Inner>) {
         let served: BTreeSet<String> = inner.definitions.keys().cloned().collect();
         let changed = self.served.send_if_modified(|now| {
             let changed = now.as_ref() != Some(&served);
@@ -191,12 +205,12 @@ impl Landscape {
         self.settle(inner, changed);
     }
 
-    /// Takes in what the watch of the Prometheus objects says; `None` means that it is refused.
-    pub fn prometheuses(&self, event: Option<Event<Prometheus>>) {
+    /// Takes in what the watch of the Prometheus objects of an area says; `None` means that it is refused.
+    pub fn prometheuses(&self, area: &Area, event: Option<Event<Prometheus>>) {
         let mut guard = self.lock();
         let inner = &mut *guard;
         let (all, listed) = (&mut inner.prometheuses, &mut inner.listed_prometheuses);
-        let access = take(all, listed, event, |object| (object.metadata, object.spec));
+        let access = take(all, listed, area, event, |object| (object.metadata, object.spec));
         let Some(access) = access else { return };
         let changed = inner.view.prometheuses != access;
         if changed {
@@ -205,12 +219,12 @@ impl Landscape {
         self.settle(guard, changed);
     }
 
-    /// Takes in what the watch of the Alertmanager objects says; `None` means that it is refused.
-    pub fn alertmanagers(&self, event: Option<Event<Alertmanager>>) {
+    /// Takes in what the watch of the Alertmanager objects of an area says; `None` means that it is refused.
+    pub fn alertmanagers(&self, area: &Area, event: Option<Event<Alertmanager>>) {
         let mut guard = self.lock();
         let inner = &mut *guard;
         let (all, listed) = (&mut inner.alertmanagers, &mut inner.listed_alertmanagers);
-        let access = take(all, listed, event, |object| (object.metadata, object.spec));
+        let access = take(all, listed, area, event, |object| (object.metadata, object.spec));
         let Some(access) = access else { return };
         let changed = inner.view.alertmanagers != access;
         if changed {
@@ -329,6 +343,7 @@ fn install(definitions: &mut BTreeMap<String, Option<String>>, plural: Option<St
 fn take<K, S: Clone>(
     all: &mut BTreeMap<Place, S>,
     listed: &mut BTreeMap<Place, S>,
+    area: &Area,
     event: Option<Event<K>>,
     open: impl Fn(K) -> (ObjectMeta, S),
 ) -> Option<Access<BTreeMap<Place, S>>> {
@@ -339,9 +354,10 @@ fn take<K, S: Clone>(
         )
     };
     match event {
-        None => return Some(Access::Refused),
+        None if *area == Area::Cluster => return Some(Access::Refused),
+        None => all.retain(|(namespace, _), _| !area.has(namespace)),
         Some(Event::Init) => {
-            listed.clear();
+            listed.retain(|(namespace, _), _| !area.has(namespace));
             return None;
         }
         Some(Event::InitApply(object)) => {
@@ -356,7 +372,14 @@ fn take<K, S: Clone>(
         Some(Event::Delete(object)) => {
             all.remove(&place(open(object).0));
         }
-        Some(Event::InitDone) => *all = std::mem::take(listed),
+        Some(Event::InitDone) => {
+            all.retain(|(namespace, _), _| !area.has(namespace));
+            let (here, others) = std::mem::take(listed)
+                .into_iter()
+                .partition::<BTreeMap<_, _>, _>(|((namespace, _), _)| area.has(namespace));
+            *listed = others;
+            all.extend(here);
+        }
     }
     Some(Access::Known(all.clone()))
 }

@@ -9,6 +9,7 @@ use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt};
 use tracing::error;
 
+use super::area::Area;
 use super::key::{Key, Queue};
 use super::metrics::Metrics;
 use super::owned::Owned;
@@ -110,13 +111,43 @@ pub struct Feed {
     pub told: Box<Told>,
     /// Told of monitors that are gone.
     pub gone: Box<dyn Fn(&Key) + Send>,
-    /// Monitors that the relist in progress has shown.
+    /// Monitors that the relists in progress have shown.
     pub listed: BTreeSet<Key>,
 }
 
 impl Feed {
-    /// Takes in one event.
-    pub fn observe(&mut self, event: Event<DeserializeGuard<RoseyMonitor>>) {
+    /// Takes in one event of an area.
+    pub fn observe(&mut self, area: &Area, event: Event<DeserializeGuard<RoseyMonitor>>) {
+        match (area, event) {
+            (Area::Cluster, event) => self.observe_all(event),
+            // The store takes a list as all that there is.
+            (Area::Namespace(_), Event::Init) => self.listed.retain(|key| !area.has(&key.namespace)),
+            (Area::Namespace(_), Event::InitApply(guard)) => {
+                self.listed.insert(key(&guard));
+                self.observe_all(Event::Apply(guard));
+            }
+            (Area::Namespace(_), Event::InitDone) => {
+                let known = self.monitors.store.state();
+                let here = known.iter().filter(|monitor| area.has(&Key::of(monitor).namespace));
+                for gone in here.filter(|monitor| !self.listed.contains(&Key::of(monitor))) {
+                    self.writer.apply_watcher_event(&Event::Delete((**gone).clone()));
+                    self.depart(&Key::of(gone));
+                }
+                self.listed.retain(|key| !area.has(&key.namespace));
+            }
+            (Area::Namespace(_), event) => self.observe_all(event),
+        }
+    }
+
+    /// For an operator that watches single namespaces. Who reads the store waits until it knows of a complete list, which it never
+    /// does from those; whether they are complete, the caches know.
+    pub fn without_a_list(mut self) -> Self {
+        self.writer.apply_watcher_event(&Event::Init);
+        self.writer.apply_watcher_event(&Event::InitDone);
+        self
+    }
+
+    fn observe_all(&mut self, event: Event<DeserializeGuard<RoseyMonitor>>) {
         match event {
             Event::Init => {
                 self.listed.clear();
@@ -227,6 +258,45 @@ fn key(guard: &DeserializeGuard<RoseyMonitor>) -> Key {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::operator::leader::Leadership;
+    use crate::operator::world::{World, monitor};
+
+    #[tokio::test]
+    async fn monitors_of_single_namespaces_come_and_go_with_the_lists_of_their_own() {
+        let World { context, feed } = World::new(Leadership::fixed(false), |_| unreachable!("nothing is asked"));
+        let mut feed = feed.without_a_list();
+        context.monitors.store().wait_until_ready().await.unwrap();
+        let [bots, games] = ["bots", "games"].map(|name| Area::Namespace(name.into()));
+        let of = |namespace: &str, name: &str| {
+            let mut monitor = monitor(name, 1);
+            monitor["metadata"]["namespace"] = namespace.into();
+            monitor["metadata"]["name"] = name.into();
+            DeserializeGuard(Ok(serde_json::from_value(monitor).unwrap()))
+        };
+        let names = || {
+            let all = context.monitors.store().state();
+            all.iter()
+                .map(|monitor| Key::of(monitor).to_string())
+                .collect::<BTreeSet<_>>()
+        };
+        let mut list = |area: &Area, monitors: &[(&str, &str)]| {
+            feed.observe(area, Event::Init);
+            for (namespace, name) in monitors {
+                feed.observe(area, Event::InitApply(of(namespace, name)));
+            }
+            feed.observe(area, Event::InitDone);
+        };
+        list(&bots, &[("bots", "a"), ("bots", "b")]);
+        list(&games, &[("games", "c")]);
+        assert_eq!(names(), ["bots/a", "bots/b", "games/c"].map(str::to_owned).into());
+        list(&bots, &[("bots", "b")]);
+        assert_eq!(names(), ["bots/b", "games/c"].map(str::to_owned).into());
+        assert_eq!(context.monitors.all_in("bots").len(), 1);
+        list(&games, &[]);
+        assert_eq!(names(), ["bots/b".to_owned()].into());
+        feed.observe(&bots, Event::Delete(of("bots", "b")));
+        assert!(names().is_empty());
+    }
 
     #[test]
     fn a_monitor_is_due_when_it_is_new_asks_for_something_else_or_lost_its_status() {

@@ -10,6 +10,7 @@ use kube::core::{DynamicObject, PartialObjectMeta};
 use kube::runtime::watcher::Event;
 use tokio::sync::watch;
 
+use super::area::Area;
 use super::key::{Key, Queue};
 use crate::api::MONITOR_LABEL;
 use crate::plan::Kind;
@@ -204,12 +205,13 @@ impl Owned {
         });
     }
 
-    /// Takes in what a watch of `kind` says.
-    pub fn observe(&self, kind: Kind, event: Event<PartialObjectMeta<DynamicObject>>) {
+    /// Takes in what a watch of `kind` in an area says.
+    pub fn observe(&self, kind: Kind, area: &Area, event: Event<PartialObjectMeta<DynamicObject>>) {
         let mut book = self.lock();
         match event {
             Event::Init => {
-                book.listed.insert(kind, BTreeSet::new());
+                let listed = book.listed.entry(kind).or_default();
+                listed.retain(|(namespace, _)| !area.has(namespace));
             }
             Event::InitApply(object) => {
                 if let Some(place) = place(&object) {
@@ -219,7 +221,9 @@ impl Owned {
             }
             Event::InitDone => {
                 let listed = book.listed.remove(&kind).unwrap_or_default();
-                self.absent_but(&mut book, kind, &listed);
+                let (here, others) = listed.into_iter().partition(|(namespace, _)| area.has(namespace));
+                book.listed.insert(kind, others);
+                self.absent_but(&mut book, kind, area, &here);
             }
             Event::Apply(object) => self.appeared(&mut book, kind, &object),
             Event::Delete(object) => self.vanished(&mut book, kind, &object),
@@ -229,7 +233,7 @@ impl Owned {
     /// The kind is no longer served: none of its objects exist.
     pub fn kind_gone(&self, kind: Kind) {
         let mut book = self.lock();
-        self.absent_but(&mut book, kind, &BTreeSet::new());
+        self.absent_but(&mut book, kind, &Area::Cluster, &BTreeSet::new());
     }
 
     fn appeared(&self, book: &mut Book, kind: Kind, object: &PartialObjectMeta<DynamicObject>) {
@@ -283,8 +287,8 @@ impl Owned {
         }
     }
 
-    fn absent_but(&self, book: &mut Book, kind: Kind, listed: &BTreeSet<Place>) {
-        for id in book.absent_but(kind, listed) {
+    fn absent_but(&self, book: &mut Book, kind: Kind, area: &Area, listed: &BTreeSet<Place>) {
+        for id in book.absent_but(kind, area, listed) {
             if let Some(entry) = book.remove(&id) {
                 self.queue.push(&entry.monitor);
             }

@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::watcher::Event;
 
+use super::area::Area;
 use super::key::{Key, Queue};
 use super::monitors::Monitors;
 use super::owned::{Owned, parse_version};
@@ -63,20 +64,22 @@ impl Refusals {
         }
     }
 
-    /// Takes in what the watch says. The monitors have to be listed before.
-    pub fn observe(&self, event: Event<ClusterEvent>) {
+    /// Takes in what the watch of an area says. The monitors have to be listed before.
+    pub fn observe(&self, area: &Area, event: Event<ClusterEvent>) {
         match event {
-            Event::Init => lock(&self.listed).clear(),
+            Event::Init => lock(&self.listed).retain(|key, _| !area.has(&key.namespace)),
             Event::InitApply(event) => {
                 if let Some((key, object, refusal)) = self.read(event) {
                     keep(lock(&self.listed).entry(key).or_default(), object, refusal);
                 }
             }
             Event::InitDone => {
-                let listed = std::mem::take(&mut *lock(&self.listed));
+                let listed = area.take(&mut lock(&self.listed), |key| &key.namespace);
                 let mut all = lock(&self.all);
-                let before = std::mem::replace(&mut *all, listed);
-                let keys: HashSet<&Key> = before.keys().chain(all.keys()).collect();
+                let before = area.take(&mut all, |key| &key.namespace);
+                all.extend(listed);
+                let here = all.keys().filter(|key| area.has(&key.namespace));
+                let keys: HashSet<&Key> = before.keys().chain(here).collect();
                 for key in keys.into_iter().filter(|key| before.get(*key) != all.get(*key)) {
                     self.queue.push(key);
                 }

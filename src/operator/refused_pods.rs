@@ -11,6 +11,7 @@ use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
 use serde_json::json;
 
+use super::area::Area;
 use super::key::{Key, Queue};
 use super::monitors::Monitors;
 use super::sidecars::Pods;
@@ -123,10 +124,10 @@ impl RefusedPods {
         }
     }
 
-    /// Takes in what the watch says. The monitors have to be listed before.
-    pub fn observe(&self, event: Event<ClusterEvent>) {
+    /// Takes in what the watch of an area says. The monitors have to be listed before.
+    pub fn observe(&self, area: &Area, event: Event<ClusterEvent>) {
         match event {
-            Event::Init => lock(&self.listed).clear(),
+            Event::Init => lock(&self.listed).retain(|namespace, _| !area.has(namespace)),
             Event::InitApply(event) => {
                 if let Some((namespace, name)) = self.place(&event)
                     && let Some(refusal) = read(event)
@@ -134,7 +135,10 @@ impl RefusedPods {
                     lock(&self.listed).entry(namespace).or_default().insert(&name, refusal);
                 }
             }
-            Event::InitDone => self.replace(std::mem::take(&mut *lock(&self.listed))),
+            Event::InitDone => {
+                let listed = area.take(&mut lock(&self.listed), |namespace| namespace);
+                self.replace(area, listed);
+            }
             Event::Apply(event) => {
                 let Some((namespace, name)) = self.place(&event) else {
                     return;
@@ -160,11 +164,11 @@ impl RefusedPods {
         any.then(|| (namespace.into(), name.into()))
     }
 
-    fn replace(&self, listed: All) {
+    fn replace(&self, area: &Area, mut listed: All) {
         let mut all = lock(&self.all);
-        let mut before = std::mem::replace(&mut *all, listed);
+        let mut before = area.take(&mut all, |namespace| namespace);
         let mut due: Vec<(Box<str>, Option<Workload>)> = Vec::new();
-        for (namespace, now) in all.iter_mut() {
+        for (namespace, now) in &mut listed {
             let old = before.remove(namespace).unwrap_or_default();
             now.workloads = old.workloads;
             let gone = old
@@ -180,6 +184,7 @@ impl RefusedPods {
             }
             now.prune();
         }
+        all.extend(listed);
         for (namespace, mut old) in before {
             for refusal in old.events.values() {
                 due.push((namespace.clone(), old.workloads.remove(&refusal.uid)));

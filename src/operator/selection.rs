@@ -66,9 +66,23 @@ pub struct Home<'a> {
     pub labels: Option<&'a Labels>,
 }
 
-/// Judges whether one Prometheus selects the rule and the pod monitor, and an Alertmanager every configuration.
+/// Judges whether one Prometheus selects the rule and the pod monitor, and an Alertmanager every configuration. Where only those
+/// of some namespaces are seen, none of them may be the one that does, so that nobody is wrong.
 #[must_use]
 pub fn selection(view: &View, home: Home<'_>, objects: &[Object]) -> Selection {
+    let verdict = judged(view, home, objects);
+    if view.only.is_empty() || verdict.status != "False" {
+        return verdict;
+    }
+    let seen = view.only.join(", ");
+    let message = format!(
+        "the operator looks only into the namespaces that it watches ({seen}), and there it found: {}",
+        verdict.message
+    );
+    Selection::unknown("NotReadable", message)
+}
+
+fn judged(view: &View, home: Home<'_>, objects: &[Object]) -> Selection {
     let (prometheuses, alertmanagers) = match (&view.prometheuses, &view.alertmanagers) {
         (Access::Known(prometheuses), Access::Known(alertmanagers)) => (prometheuses, alertmanagers),
         (Access::Refused, _) | (_, Access::Refused) => {

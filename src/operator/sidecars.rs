@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::runtime::watcher::Event;
 use tokio::sync::Notify;
 
+use super::area::Area;
 use super::key::{Key, Queue};
 use super::monitors::Monitors;
 use crate::api::RoseyMonitor;
@@ -104,19 +105,22 @@ impl Pods {
         Self { closely, ..self }
     }
 
-    /// Takes in what the watch says.
-    pub fn observe(&self, event: Event<Pod>) {
+    /// Takes in what the watch of an area says.
+    pub fn observe(&self, area: &Area, event: Event<Pod>) {
         match event {
-            Event::Init => lock(&self.listed).clear(),
+            Event::Init => lock(&self.listed).retain(|namespace, _| !area.has(namespace)),
             Event::InitApply(pod) => {
                 if let (Some((namespace, name)), Some(record)) = (place(&pod), record(&pod, self.closely)) {
                     keep(lock(&self.listed).entry(namespace.into()).or_default(), name, record);
                 }
             }
             Event::InitDone => {
-                let listed = std::mem::take(&mut *lock(&self.listed));
-                let before = std::mem::replace(&mut *lock(&self.records), listed);
-                self.compare(&before);
+                let listed = area.take(&mut lock(&self.listed), |namespace| namespace);
+                let mut records = lock(&self.records);
+                let before = area.take(&mut records, |namespace| namespace);
+                records.extend(listed);
+                drop(records);
+                self.compare(area, &before);
             }
             Event::Apply(pod) => self.replace(&pod, record(&pod, self.closely)),
             Event::Delete(pod) => self.replace(&pod, None),
@@ -149,12 +153,13 @@ impl Pods {
         self.announce(namespace, &labels);
     }
 
-    /// Makes the monitors due that a relist concerns.
-    fn compare(&self, before: &All) {
+    /// Makes the monitors due that a relist of an area concerns.
+    fn compare(&self, area: &Area, before: &All) {
         let after = lock(&self.records);
         let nothing = BTreeMap::new();
         let mut changed: Vec<(Box<str>, Vec<Arc<str>>)> = Vec::new();
-        for namespace in before.keys().chain(after.keys()).collect::<BTreeSet<_>>() {
+        let here = after.keys().filter(|namespace| area.has(namespace));
+        for namespace in before.keys().chain(here).collect::<BTreeSet<_>>() {
             let (old, new) = (
                 before.get(namespace).unwrap_or(&nothing),
                 after.get(namespace).unwrap_or(&nothing),

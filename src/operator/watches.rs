@@ -1,7 +1,10 @@
 //! Which watches there are, and which cache each one fills.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures::Stream;
 use k8s_openapi::api::core::v1::{Namespace, Pod as FullPod};
@@ -11,14 +14,18 @@ use kube::api::DynamicObject;
 use kube::core::{ApiResource, DeserializeGuard, PartialObjectMeta};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tracing::warn;
 
 use super::Error;
-use super::caches::{Caches, Told, follow, paged, while_served};
+use super::area::Area;
+use super::caches::{Caches, Told, Watch, follow, paged, while_served};
 use super::controller::Context;
 use super::monitors::Feed;
 use super::refusals;
 use super::refused_pods;
+use super::served::served;
 use super::sidecars::Pod;
 use super::watched::{Watched, opened};
 use crate::api::RoseyMonitor;
@@ -27,96 +34,137 @@ use crate::plan::{Kind, MANAGED_BY, MANAGED_BY_LABEL};
 
 /// Name of what the injector fills: it serves with a certificate.
 pub const WEBHOOKS: &str = "webhooks";
-/// Names of all caches.
-pub const CACHES: [&str; 12] = [
-    "definitions",
-    "roseymonitors",
-    "pods",
-    "namespaces",
-    "events",
-    "configmaps",
-    "podmonitors",
-    "prometheusrules",
-    "alertmanagerconfigs",
-    "prometheuses",
-    "alertmanagers",
-    "refusedpods",
+const DEFINITIONS: &str = "definitions";
+const NAMESPACES: &str = "namespaces";
+const MONITORS: &str = "roseymonitors";
+const PODS: &str = "pods";
+const EVENTS: &str = "events";
+const REFUSED_PODS: &str = "refusedpods";
+const CONFIG_MAPS: &str = "configmaps";
+const PROMETHEUSES: &str = "prometheuses";
+const ALERTMANAGERS: &str = "alertmanagers";
+/// Kinds of prometheus-operator that a plan has.
+const PLANNED: [(Kind, &str); 3] = [
+    (Kind::PodMonitor, "podmonitors"),
+    (Kind::PrometheusRule, "prometheusrules"),
+    (Kind::AlertmanagerConfig, "alertmanagerconfigs"),
 ];
-/// Everything that readiness waits for.
-pub const NAMES: [&str; 13] = [
-    CACHES[0], CACHES[1], CACHES[2], CACHES[3], CACHES[4], CACHES[5], CACHES[6], CACHES[7], CACHES[8], CACHES[9],
-    CACHES[10], CACHES[11], WEBHOOKS,
+/// Caches of kinds without a namespace.
+const WHOLE: [&str; 2] = [DEFINITIONS, NAMESPACES];
+/// Caches that each area fills its part of.
+const EACH: [&str; 10] = [
+    MONITORS,
+    PODS,
+    EVENTS,
+    REFUSED_PODS,
+    CONFIG_MAPS,
+    PLANNED[0].1,
+    PLANNED[1].1,
+    PLANNED[2].1,
+    PROMETHEUSES,
+    ALERTMANAGERS,
 ];
 
+/// When the API server is asked again which kinds it serves.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// What the operator asks of the kinds without a namespace: definitions and namespaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whole {
+    /// They are watched.
+    Watched,
+    /// They are watched if it has the right to.
+    IfAllowed,
+    /// Nothing.
+    Left,
+}
+
+/// What is watched.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// Where the monitors and all that belongs to them are.
+    pub areas: Vec<Area>,
+    /// What else.
+    pub whole: Whole,
+}
+
+impl Layout {
+    /// For an operator of these namespaces; of none, the whole cluster. One that registers no webhook has nothing to do with
+    /// what is not in them.
+    #[must_use]
+    pub fn of(namespaces: &BTreeSet<String>, injects: bool) -> Self {
+        Self {
+            areas: Area::of(namespaces),
+            whole: match (namespaces.is_empty(), injects) {
+                (true, _) => Whole::Watched,
+                (false, true) => Whole::IfAllowed,
+                (false, false) => Whole::Left,
+            },
+        }
+    }
+
+    /// Everything that readiness waits for, and nothing of it is there yet.
+    #[must_use]
+    pub fn caches(&self) -> Caches {
+        Caches::new(&[DEFINITIONS, NAMESPACES, WEBHOOKS], &EACH, &self.areas)
+    }
+}
+
+/// Waits until everything that is watched has been listed once.
+pub async fn full(caches: &Caches) {
+    let names: Vec<_> = WHOLE.into_iter().chain(EACH).collect();
+    caches.full(&names).await;
+}
+
 /// Starts every watch.
-pub fn start(parts: &mut JoinSet<Result<(), Error>>, context: &Arc<Context>, feed: Feed, caches: &Caches) {
-    let all = Watches {
-        client: context.client.clone(),
-        context: Arc::clone(context),
-        caches: caches.clone(),
-    };
-    let forever = |parts: &mut JoinSet<Result<(), Error>>,
-                   name: &'static str,
-                   watch: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
+pub fn start(
+    parts: &mut JoinSet<Result<(), Error>>,
+    context: &Arc<Context>,
+    feed: Feed,
+    layout: &Layout,
+    caches: &Caches,
+) {
+    let mut forever = |name: &'static str, watch: Pin<Box<dyn Future<Output = ()> + Send>>| {
         parts.spawn(async move {
             watch.await;
             Err(Error::Ended(name))
         });
     };
-    forever(parts, CACHES[0], Box::pin(all.clone().definitions()));
-    forever(parts, CACHES[1], Box::pin(all.clone().monitors(feed)));
-    forever(parts, CACHES[2], Box::pin(all.clone().pods()));
-    forever(parts, CACHES[3], Box::pin(all.clone().namespaces()));
-    forever(parts, CACHES[4], Box::pin(all.clone().events()));
-    forever(parts, CACHES[11], Box::pin(all.clone().refused_pods()));
-    forever(
-        parts,
-        CACHES[5],
-        Box::pin(all.clone().owned(Kind::ConfigMap, CACHES[5])),
-    );
-    for (kind, name) in [
-        (Kind::PodMonitor, CACHES[6]),
-        (Kind::PrometheusRule, CACHES[7]),
-        (Kind::AlertmanagerConfig, CACHES[8]),
-    ] {
-        let all = all.clone();
-        let served = context.landscape.served();
-        forever(
-            parts,
-            name,
-            Box::pin(async move {
-                let gone = || all.withdrawn(kind);
-                while_served(
-                    name,
-                    name,
-                    all.caches.clone(),
-                    served,
-                    || all.clone().owned(kind, name),
-                    gone,
-                )
-                .await;
-            }),
-        );
-    }
-    for name in [CACHES[9], CACHES[10]] {
-        let all = all.clone();
-        let served = context.landscape.served();
-        forever(
-            parts,
-            name,
-            Box::pin(async move {
-                let gone = || all.context.landscape.kind_gone(name);
-                while_served(
-                    name,
-                    name,
-                    all.caches.clone(),
-                    served,
-                    || all.clone().consumers(name),
-                    gone,
-                )
-                .await;
-            }),
-        );
+    let of = |area: &Area| Watches {
+        client: context.client.clone(),
+        context: Arc::clone(context),
+        caches: caches.clone(),
+        area: area.clone(),
+        whole: layout.whole,
+    };
+    let all = of(&Area::Cluster);
+    forever(DEFINITIONS, Box::pin(all.clone().definitions()));
+    forever(NAMESPACES, Box::pin(all.namespaces()));
+    let limited = !layout.areas.contains(&Area::Cluster);
+    let feed = Arc::new(Mutex::new(if limited { feed.without_a_list() } else { feed }));
+    for area in &layout.areas {
+        let here = of(area);
+        forever(MONITORS, Box::pin(here.clone().monitors(Arc::clone(&feed))));
+        forever(PODS, Box::pin(here.clone().pods()));
+        forever(EVENTS, Box::pin(here.clone().events()));
+        forever(REFUSED_PODS, Box::pin(here.clone().refused_pods()));
+        forever(CONFIG_MAPS, Box::pin(here.clone().owned(Kind::ConfigMap, CONFIG_MAPS)));
+        for (kind, name) in PLANNED {
+            let here = here.clone();
+            let follow = async move {
+                let gone = || here.withdrawn(kind);
+                here.while_served(name, || here.clone().owned(kind, name), gone).await;
+            };
+            forever(name, Box::pin(follow));
+        }
+        for name in [PROMETHEUSES, ALERTMANAGERS] {
+            let here = here.clone();
+            let follow = async move {
+                let gone = || here.context.landscape.kind_gone(name);
+                here.while_served(name, || here.clone().consumers(name), gone).await;
+            };
+            forever(name, Box::pin(follow));
+        }
     }
 }
 
@@ -125,6 +173,8 @@ struct Watches {
     client: Client,
     context: Arc<Context>,
     caches: Caches,
+    area: Area,
+    whole: Whole,
 }
 
 impl Watches {
@@ -134,72 +184,131 @@ impl Watches {
         K: Debug,
         S: Stream<Item = watcher::Result<Event<K>>>,
     {
-        follow(name, self.caches.clone(), &self.context.metrics, begin, take).await;
+        let of = Watch {
+            name,
+            area: self.area.clone(),
+            optional: WHOLE.contains(&name) && self.whole == Whole::IfAllowed,
+        };
+        follow(of, self.caches.clone(), &self.context.metrics, begin, take).await;
     }
 
+    async fn while_served<F: Future<Output = ()>>(&self, name: &'static str, follow: impl Fn() -> F, gone: impl Fn()) {
+        let served = self.context.landscape.served();
+        while_served(name, &self.area, self.caches.clone(), served, follow, gone).await;
+    }
+
+    /// Where the definitions may not be read, the API server is asked what it serves.
     async fn definitions(self) {
-        let api: Api<Watched<PartialObjectMeta<CustomResourceDefinition>>> = Api::all(self.client.clone());
-        // Definitions carry managed fields as large as their schemas.
-        let begin = || opened(watcher(api.clone(), paged().page_size(20)));
-        let take = |told| readable(told, |event| self.context.landscape.definitions(event));
-        self.follow(CACHES[0], begin, take).await;
+        let unread = watch::Sender::new(self.whole == Whole::Left);
+        let looking = self.look(unread.subscribe());
+        let following = async {
+            if self.whole == Whole::Left {
+                return std::future::pending().await;
+            }
+            let api: Api<Watched<PartialObjectMeta<CustomResourceDefinition>>> = Api::all(self.client.clone());
+            // Definitions carry managed fields as large as their schemas.
+            let begin = || opened(watcher(api.clone(), paged().page_size(20)));
+            let take = |told| match told {
+                Told::Event(event) => {
+                    // A list begins before the API server has answered.
+                    if !matches!(event, Event::Init) {
+                        unread.send_replace(false);
+                    }
+                    self.context.landscape.definitions(event);
+                    false
+                }
+                Told::Refused | Told::Missing => {
+                    unread.send_replace(true);
+                    true
+                }
+            };
+            self.follow(DEFINITIONS, begin, take).await;
+        };
+        tokio::join!(looking, following);
     }
 
-    async fn monitors(self, mut feed: Feed) {
-        let api: Api<Watched<DeserializeGuard<RoseyMonitor>>> = Api::all(self.client.clone());
+    async fn look(&self, mut unread: watch::Receiver<bool>) {
+        while unread.wait_for(|unread| *unread).await.is_ok() {
+            match served(&self.client).await {
+                Ok(plurals) => {
+                    self.context.landscape.discovered(plurals);
+                    self.caches.filled(DEFINITIONS, &Area::Cluster);
+                }
+                Err(error) => {
+                    self.context.metrics.failed("watch");
+                    warn!(%error, "the API server does not say which kinds of prometheus-operator it serves");
+                }
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    async fn monitors(self, feed: Arc<Mutex<Feed>>) {
+        let api: Api<Watched<DeserializeGuard<RoseyMonitor>>> = self.area.api(self.client.clone());
         // Monitors are the largest of what is read whole.
         let begin = || opened(watcher(api.clone(), paged().page_size(20)));
-        let take = |told| needed(told, |event| feed.observe(event));
-        self.follow(CACHES[1], begin, take).await;
+        let take = |told| {
+            needed(told, |event| {
+                let mut feed = feed.lock().unwrap_or_else(PoisonError::into_inner);
+                feed.observe(&self.area, event);
+            })
+        };
+        self.follow(MONITORS, begin, take).await;
     }
 
     async fn pods(self) {
-        let api: Api<Watched<Pod>> = Api::all_with(self.client.clone(), &ApiResource::erase::<FullPod>(&()));
+        let kind = ApiResource::erase::<FullPod>(&());
+        let api: Api<Watched<Pod>> = self.area.api_with(self.client.clone(), &kind);
         let begin = || opened(watcher(api.clone(), paged()));
-        let take = |told| needed(told, |event| self.context.pods.observe(event));
-        self.follow(CACHES[2], begin, take).await;
+        let take = |told| needed(told, |event| self.context.pods.observe(&self.area, event));
+        self.follow(PODS, begin, take).await;
     }
 
     async fn namespaces(self) {
+        if self.whole == Whole::Left {
+            self.context.landscape.namespaces(None);
+            self.caches.filled(NAMESPACES, &Area::Cluster);
+            return std::future::pending().await;
+        }
         let api: Api<Watched<PartialObjectMeta<Namespace>>> = Api::all(self.client.clone());
         let begin = || opened(watcher(api.clone(), paged()));
-        let take = |told| readable(told, |event| self.context.landscape.namespaces(event));
-        self.follow(CACHES[3], begin, take).await;
+        let take = |told| readable(told, |event| self.context.landscape.namespaces(event), || {});
+        self.follow(NAMESPACES, begin, take).await;
     }
 
     /// Only Events that speak of monitors are kept, and so these have to be known.
     async fn events(self) {
-        self.caches.full(&[CACHES[1]]).await;
-        let api: Api<ClusterEvent> = Api::all(self.client.clone());
+        self.caches.full(&[MONITORS]).await;
+        let api: Api<ClusterEvent> = self.area.api(self.client.clone());
         let begin = || watcher(api.clone(), paged().fields(refusals::FIELDS));
-        let take = |told| helpful(told, |event| self.context.refusals.observe(event));
-        self.follow(CACHES[4], begin, take).await;
+        let take = |told| helpful(told, |event| self.context.refusals.observe(&self.area, event));
+        self.follow(EVENTS, begin, take).await;
     }
 
     /// Of Events there are many: only those of namespaces with monitors are kept, and so these have to be known.
     async fn refused_pods(self) {
-        self.caches.full(&[CACHES[1]]).await;
-        let api: Api<ClusterEvent> = Api::all(self.client.clone());
+        self.caches.full(&[MONITORS]).await;
+        let api: Api<ClusterEvent> = self.area.api(self.client.clone());
         let begin = || watcher(api.clone(), paged().fields(refused_pods::FIELDS));
-        let take = |told| helpful(told, |event| self.context.refused_pods.observe(event));
-        self.follow(CACHES[11], begin, take).await;
+        let take = |told| helpful(told, |event| self.context.refused_pods.observe(&self.area, event));
+        self.follow(REFUSED_PODS, begin, take).await;
     }
 
     async fn owned(self, kind: Kind, name: &'static str) {
         let api: Api<Watched<PartialObjectMeta<DynamicObject>>> =
-            Api::all_with(self.client.clone(), &kind.api_resource());
+            self.area.api_with(self.client.clone(), &kind.api_resource());
         let ours = paged().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
         let begin = || opened(watcher(api.clone(), ours.clone()));
         let take = |told| match told {
             Told::Event(event) => {
                 let listed = matches!(event, Event::InitDone);
-                self.context.owned.observe(kind, event);
+                self.context.owned.observe(kind, &self.area, event);
                 if listed {
                     self.context.landscape.kind_served(kind);
                 }
                 false
             }
-            // Where the definitions may not be read, this alone tells that the kind is not installed.
+            // Where the definitions may not be read, this tells first that the kind is not installed.
             Told::Missing if kind != Kind::ConfigMap => {
                 self.withdrawn(kind);
                 true
@@ -215,26 +324,15 @@ impl Watches {
     }
 
     async fn consumers(self, name: &'static str) {
-        let landscape = &self.context.landscape;
-        if name == CACHES[9] {
-            let api: Api<Prometheus> = Api::all_with(self.client.clone(), &stack::kind("Prometheus", name));
-            let take = |told| {
-                installed(
-                    told,
-                    |event| landscape.prometheuses(event),
-                    || landscape.kind_gone(name),
-                )
-            };
+        let (landscape, area) = (&self.context.landscape, &self.area);
+        let gone = || landscape.kind_gone(name);
+        if name == PROMETHEUSES {
+            let api: Api<Prometheus> = area.api_with(self.client.clone(), &stack::kind("Prometheus", name));
+            let take = |told| readable(told, |event| landscape.prometheuses(area, event), gone);
             self.follow(name, || watcher(api.clone(), paged()), take).await;
         } else {
-            let api: Api<Alertmanager> = Api::all_with(self.client.clone(), &stack::kind("Alertmanager", name));
-            let take = |told| {
-                installed(
-                    told,
-                    |event| landscape.alertmanagers(event),
-                    || landscape.kind_gone(name),
-                )
-            };
+            let api: Api<Alertmanager> = area.api_with(self.client.clone(), &stack::kind("Alertmanager", name));
+            let take = |told| readable(told, |event| landscape.alertmanagers(area, event), gone);
             self.follow(name, || watcher(api.clone(), paged()), take).await;
         }
     }
@@ -259,13 +357,8 @@ fn helpful<K>(told: Told<K>, take: impl FnOnce(Event<K>)) -> bool {
     }
 }
 
-/// What is told as `None` when it may not be read.
-fn readable<K>(told: Told<K>, take: impl FnOnce(Option<Event<K>>)) -> bool {
-    installed(told, take, || {})
-}
-
-/// The same of a kind that may be missing.
-fn installed<K>(told: Told<K>, take: impl FnOnce(Option<Event<K>>), missing: impl FnOnce()) -> bool {
+/// What is told as `None` when it may not be read, and of a kind that may be missing.
+fn readable<K>(told: Told<K>, take: impl FnOnce(Option<Event<K>>), missing: impl FnOnce()) -> bool {
     match told {
         Told::Event(event) => {
             take(Some(event));
@@ -278,6 +371,28 @@ fn installed<K>(told: Told<K>, take: impl FnOnce(Option<Event<K>>), missing: imp
         Told::Missing => {
             missing();
             true
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operator_of_some_namespaces_that_registers_no_webhook_asks_for_nothing_outside_of_them() {
+        let some = BTreeSet::from(["bots".to_owned(), "games".to_owned()]);
+        for (namespaces, injects, whole, areas) in [
+            (BTreeSet::new(), true, Whole::Watched, 1),
+            (BTreeSet::new(), false, Whole::Watched, 1),
+            (some.clone(), true, Whole::IfAllowed, 2),
+            (some, false, Whole::Left, 2),
+        ] {
+            let layout = Layout::of(&namespaces, injects);
+            assert_eq!((layout.whole, layout.areas.len()), (whole, areas));
+            let pending = layout.caches().pending();
+            assert_eq!(pending.len(), 3 + 10 * areas, "{pending:?}");
+            assert_eq!(pending.contains(&"pods of games".to_owned()), areas == 2);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! An operator without a cluster, for tests of what it asks the API server.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 
+use super::area::Area;
 use super::controller::Context;
 use super::key::Key;
 use super::leader::Leadership;
@@ -54,6 +56,7 @@ impl World {
         let settings = Settings {
             listen: ([127, 0, 0, 1], 0).into(),
             concurrency: 1,
+            watched: BTreeSet::new(),
             namespace: "rosey-system".into(),
             lease_name: "lease".into(),
             lease_duration: Duration::from_secs(15),
@@ -72,14 +75,15 @@ impl World {
     pub fn seen(&mut self, monitor: &Value) -> Arc<RoseyMonitor> {
         let monitor: RoseyMonitor = serde_json::from_value(monitor.clone()).unwrap();
         let key = Key::of(&monitor);
-        self.feed.observe(Event::Apply(DeserializeGuard(Ok(monitor))));
+        self.feed
+            .observe(&Area::Cluster, Event::Apply(DeserializeGuard(Ok(monitor))));
         self.context.monitors.get(&key).unwrap()
     }
 
     /// Has the watch show a pod.
     pub fn shown(&self, pod: &Value) {
         let pod = serde_json::from_value(pod.clone()).unwrap();
-        self.context.pods.observe(Event::Apply(pod));
+        self.context.pods.observe(&Area::Cluster, Event::Apply(pod));
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::operator::FIELD_MANAGER;
+use crate::operator::area::Area;
 use crate::operator::key::Queue;
 use crate::plan::{Object, Report};
 
@@ -155,7 +156,11 @@ async fn applied_plans(steps: Vec<Step>, owned: &Owned, leads: bool, plans: &[Pl
 fn heard() -> Owned {
     let owned = unknown();
     let seen = serde_json::from_value(live("monitor-uid", &json!({}))).unwrap();
-    owned.observe(Kind::ConfigMap, kube::runtime::watcher::Event::Apply(seen));
+    owned.observe(
+        Kind::ConfigMap,
+        &Area::Cluster,
+        kube::runtime::watcher::Event::Apply(seen),
+    );
     owned
 }
 

@@ -30,7 +30,16 @@ struct Followed {
 
 /// Follows a watch that is answered so until there are no more answers. The operator can go on without what it watches.
 async fn followed(answers: impl IntoIterator<Item = Answer>) -> Followed {
-    let (metrics, caches) = (Metrics::new().unwrap(), Caches::new(&["pods"]));
+    let of = Watch {
+        name: "pods",
+        area: Area::Cluster,
+        optional: false,
+    };
+    followed_as(of, answers).await
+}
+
+async fn followed_as(of: Watch, answers: impl IntoIterator<Item = Answer>) -> Followed {
+    let (metrics, caches) = (Metrics::new().unwrap(), Caches::new(&[], &["pods"], &[of.area.clone()]));
     let answers = RefCell::new(answers.into_iter().collect::<VecDeque<_>>());
     let followed = RefCell::new(Followed::default());
     let begin = || {
@@ -46,7 +55,7 @@ async fn followed(answers: impl IntoIterator<Item = Answer>) -> Followed {
         }
         true
     };
-    follow("pods", caches.clone(), &metrics, begin, take).await;
+    follow(of, caches.clone(), &metrics, begin, take).await;
     Followed {
         filled: caches.pending().is_empty(),
         metrics: metrics.text().unwrap(),
@@ -74,6 +83,39 @@ async fn an_operator_that_may_not_watch_from_the_start_does_not_wait() {
     let followed = followed([Ok(Event::Init), failed(FORBIDDEN)]).await;
     assert_eq!(followed.refused, 1);
     assert!(followed.filled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_be_done_without_is_asked_for_once_a_minute_and_its_refusal_is_no_failure() {
+    let of = Watch {
+        name: "pods",
+        area: Area::Namespace("bots".into()),
+        optional: true,
+    };
+    let begun = Instant::now();
+    let refused = || [Ok(Event::Init), failed(FORBIDDEN)];
+    let followed = followed_as(of, repeat_with(refused).take(60).flatten()).await;
+    assert_eq!(followed.refused, 1);
+    assert!(followed.filled);
+    assert!(begun.elapsed() >= Duration::from_secs(3_600), "{:?}", begun.elapsed());
+    assert!(
+        !followed.metrics.contains("rosey_operator_errors_total"),
+        "{}",
+        followed.metrics
+    );
+}
+
+#[tokio::test]
+async fn a_cache_is_full_when_each_namespace_has_filled_its_part() {
+    let [bots, games] = ["bots", "games"].map(|name| Area::Namespace(name.into()));
+    let caches = Caches::new(&["webhooks"], &["pods"], &[bots.clone(), games.clone()]);
+    assert_eq!(caches.pending(), ["pods of bots", "pods of games", "webhooks"]);
+    caches.filled("pods", &bots);
+    let mut full = std::pin::pin!(caches.full(&["pods"]));
+    assert!(futures::poll!(&mut full).is_pending());
+    caches.filled("pods", &games);
+    full.await;
+    assert_eq!(caches.pending(), ["webhooks"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,8 +1,19 @@
 //! Why a reconcile failed, and how long the next try may wait.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use kube::runtime::controller::Action;
+use tracing::warn;
+
+use super::Context;
+use crate::api::RoseyMonitor;
+use crate::operator::backoff::delay;
+use crate::operator::key::Key;
 use crate::operator::{apply, refused_pods, status};
+
+/// When a monitor is tried again whose turn came while the lease was overdue, or whose status somebody else wrote first.
+pub(super) const LATE: Duration = Duration::from_secs(1);
 
 /// A reconcile that failed, and what goes on all the same.
 #[derive(Debug, thiserror::Error)]
@@ -54,4 +65,37 @@ impl Error {
             _ => Duration::from_secs(300),
         }
     }
+}
+
+/// When a monitor that failed is tried again.
+#[allow(clippy::needless_pass_by_value, reason = "the shape that kube asks for")]
+pub(super) fn retry(monitor: Arc<RoseyMonitor>, failed: &Failed, context: Arc<Context>) -> Action {
+    let key = Key::of(&monitor);
+    if context.monitors.get(&key).is_none() {
+        context.forget(&key);
+        return Action::await_change();
+    }
+    let wait = wait(&key, &failed.error, &context);
+    let sooner = wait.into_iter().chain(failed.again).min();
+    sooner.map_or_else(Action::await_change, Action::requeue)
+}
+
+/// How long a monitor waits after this failure; nothing if it becomes due by itself.
+pub(super) fn wait(key: &Key, error: &Error, context: &Context) -> Option<Duration> {
+    if error.category() == "not_leader" {
+        // The lease may have been renewed late, without a new term that looks at every monitor. A term that ends drops this.
+        return Some(LATE);
+    }
+    if matches!(error, Error::Apply(apply::Error::Missing(_))) && !context.landscape.missing().is_empty() {
+        // The definitions are watched, or asked for again and again: every monitor becomes due when they come.
+        return None;
+    }
+    if matches!(error, Error::Status(status::Error::Changed)) {
+        // Nothing failed: somebody else wrote first.
+        return Some(LATE);
+    }
+    let failures = context.backoff.failed(key);
+    let delay = delay(failures, error.cap());
+    warn!(monitor = %key, %error, failures, retry_in = ?delay, "reconcile failed");
+    Some(delay)
 }

@@ -1,9 +1,12 @@
 use std::sync::Mutex;
+use std::time::Duration;
 
 use kube::runtime::watcher::Event;
 use serde_json::json;
 
+use super::error::{LATE, wait};
 use super::*;
+use crate::operator::area::Area;
 use crate::operator::leader::NotLeader;
 use crate::operator::world::{World, asked, carrying, failure, monitor};
 use crate::plan::Kind;
@@ -103,7 +106,7 @@ async fn what_is_wrong_with_the_objects_is_said_although_nobody_can_tell_whether
         "note": "Error creating: pods \"rosey-5f6d-x\" is forbidden: exceeded quota: small, requested: pods=1, used: pods=1, limited: pods=1",
     });
     let event = Event::Apply(serde_json::from_value(event).unwrap());
-    world.context.refused_pods.observe(event);
+    world.context.refused_pods.observe(&Area::Cluster, event);
     let error = reconcile(&seen, &world.context).await.unwrap_err();
     assert_eq!(error.error.category(), "name_taken");
     assert_eq!(asked(&log, "GET /apis/apps/v1/namespaces/bots/replicasets/").len(), 1);
@@ -152,7 +155,7 @@ async fn the_objects_of_a_monitor_that_became_invalid_are_kept_as_its_last_valid
         "metadata": {"namespace": "bots", "name": "rosey-exporter", "uid": "o", "resourceVersion": "9"},
     });
     let removed = Event::Delete(serde_json::from_value(removed).unwrap());
-    world.context.owned.observe(Kind::ConfigMap, removed);
+    world.context.owned.observe(Kind::ConfigMap, &Area::Cluster, removed);
     let seen = world.context.monitors.get(&Key::new("bots", "rosey")).unwrap();
     reconcile(&seen, &world.context).await.unwrap();
     let again = asked(&log, CONFIG_MAP);

@@ -60,6 +60,8 @@ enum RegistrationError {
 pub(super) struct Registrar {
     pub client: Client,
     pub endpoint: Endpoint,
+    /// Namespaces whose monitors are judged; of none, all.
+    pub watched: BTreeSet<String>,
     /// Namespaces that are never registered.
     pub excluded: BTreeSet<String>,
     pub owner: Arc<Owner>,
@@ -138,7 +140,8 @@ impl Registrar {
         self.converge::<MutatingWebhookConfiguration>(INJECTOR, pods, owner.as_ref())
             .await?;
         self.registered.send_replace(asked);
-        let monitors = |_: Option<&DynamicObject>| serde_json::to_value([validating(&self.endpoint, bundle)]);
+        let monitors =
+            |_: Option<&DynamicObject>| serde_json::to_value([validating(&self.endpoint, &self.watched, bundle)]);
         self.converge::<ValidatingWebhookConfiguration>(VALIDATOR, monitors, owner.as_ref())
             .await?;
         self.published.send_if_modified(|published| {

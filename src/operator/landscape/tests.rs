@@ -46,22 +46,22 @@ fn due(receiver: &mut UnboundedReceiver<Key>) -> usize {
 #[test]
 fn a_relist_changes_nothing_before_it_is_complete() {
     let (landscape, mut queue) = world();
-    landscape.definitions(Some(Event::Apply(definition("0.93.1"))));
-    landscape.alertmanagers(Some(Event::Apply(alertmanager("0.27.0"))));
+    landscape.definitions(Event::Apply(definition("0.93.1")));
+    landscape.alertmanagers(&Area::Cluster, Some(Event::Apply(alertmanager("0.27.0"))));
     landscape.kind_served(Kind::PodMonitor);
     let platform = landscape.platform().borrow().clone();
     assert_eq!(platform.prometheus_operator, Some(Version(0, 93, 1)));
     assert_eq!(platform.alertmanager, Some(Version(0, 27, 0)));
     assert!(due(&mut queue) > 0);
 
-    landscape.definitions(Some(Event::Init));
-    landscape.alertmanagers(Some(Event::Init));
+    landscape.definitions(Event::Init);
+    landscape.alertmanagers(&Area::Cluster, Some(Event::Init));
     landscape.kind_served(Kind::PodMonitor);
     assert_eq!(**landscape.platform().borrow(), *platform);
-    landscape.definitions(Some(Event::InitApply(definition("0.93.1"))));
-    landscape.alertmanagers(Some(Event::InitApply(alertmanager("0.27.0"))));
-    landscape.definitions(Some(Event::InitDone));
-    landscape.alertmanagers(Some(Event::InitDone));
+    landscape.definitions(Event::InitApply(definition("0.93.1")));
+    landscape.alertmanagers(&Area::Cluster, Some(Event::InitApply(alertmanager("0.27.0"))));
+    landscape.definitions(Event::InitDone);
+    landscape.alertmanagers(&Area::Cluster, Some(Event::InitDone));
     assert_eq!(**landscape.platform().borrow(), *platform);
     assert_eq!(due(&mut queue), 0);
 }
@@ -69,10 +69,10 @@ fn a_relist_changes_nothing_before_it_is_complete() {
 #[test]
 fn a_relist_that_misses_the_alertmanager_makes_its_version_unknown() {
     let (landscape, mut queue) = world();
-    landscape.alertmanagers(Some(Event::Apply(alertmanager("0.27.0"))));
+    landscape.alertmanagers(&Area::Cluster, Some(Event::Apply(alertmanager("0.27.0"))));
     due(&mut queue);
-    landscape.alertmanagers(Some(Event::Init));
-    landscape.alertmanagers(Some(Event::InitDone));
+    landscape.alertmanagers(&Area::Cluster, Some(Event::Init));
+    landscape.alertmanagers(&Area::Cluster, Some(Event::InitDone));
     assert_eq!(landscape.platform().borrow().alertmanager, None);
     assert_eq!(due(&mut queue), 1);
 }
@@ -80,19 +80,56 @@ fn a_relist_that_misses_the_alertmanager_makes_its_version_unknown() {
 #[test]
 fn a_kind_that_is_gone_takes_its_versions_with_it() {
     let (landscape, _queue) = world();
-    landscape.alertmanagers(Some(Event::Apply(alertmanager("0.27.0"))));
+    landscape.alertmanagers(&Area::Cluster, Some(Event::Apply(alertmanager("0.27.0"))));
     landscape.kind_gone("alertmanagers");
     assert_eq!(landscape.platform().borrow().alertmanager, None);
 }
 
 #[test]
-fn definitions_that_may_no_longer_be_read_count_as_installed_and_keep_their_version() {
+fn kinds_that_are_served_where_the_definitions_may_not_be_read_keep_their_version() {
+    let (landscape, mut queue) = world();
+    landscape.definitions(Event::Apply(definition("0.93.1")));
+    due(&mut queue);
+    let served = |names: &[&str]| landscape.discovered(names.iter().map(ToString::to_string).collect());
+    served(&["alertmanagers", "prometheuses"]);
+    let version = || landscape.platform().borrow().prometheus_operator;
+    assert_eq!(version(), Some(Version(0, 93, 1)));
+    assert_eq!(landscape.served().borrow().as_ref().map(BTreeSet::len), Some(2));
+    assert_eq!(due(&mut queue), 1);
+    served(&["alertmanagers", "prometheuses"]);
+    assert_eq!(due(&mut queue), 0, "nothing has changed");
+    served(&[]);
+    assert_eq!(version(), None);
+    assert_eq!(landscape.served().borrow().as_ref().map(BTreeSet::len), Some(0));
+}
+
+#[test]
+fn a_namespace_that_is_listed_anew_or_may_not_be_read_any_more_leaves_the_others_alone() {
     let (landscape, _queue) = world();
-    landscape.definitions(Some(Event::Apply(definition("0.93.1"))));
-    landscape.definitions(None);
-    assert_eq!(
-        landscape.platform().borrow().prometheus_operator,
-        Some(Version(0, 93, 1))
-    );
-    assert_eq!(landscape.served().borrow().as_ref().map(BTreeSet::len), Some(5));
+    let (here, there) = (Area::Namespace("monitoring".into()), Area::Namespace("games".into()));
+    let other = |version: &str| {
+        let mut other = alertmanager(version);
+        other.metadata.namespace = Some("games".into());
+        other
+    };
+    let list = |area: &Area, one: Option<Alertmanager>| {
+        landscape.alertmanagers(area, Some(Event::Init));
+        if let Some(one) = one {
+            landscape.alertmanagers(area, Some(Event::InitApply(one)));
+        }
+        landscape.alertmanagers(area, Some(Event::InitDone));
+    };
+    let oldest = || landscape.platform().borrow().alertmanager;
+    list(&here, Some(alertmanager("0.28.0")));
+    // Both at the same time.
+    landscape.alertmanagers(&here, Some(Event::Init));
+    landscape.alertmanagers(&here, Some(Event::InitApply(alertmanager("0.28.0"))));
+    list(&there, Some(other("0.27.0")));
+    landscape.alertmanagers(&here, Some(Event::InitDone));
+    assert_eq!(oldest(), Some(Version(0, 27, 0)));
+    landscape.alertmanagers(&there, None);
+    assert_eq!(oldest(), Some(Version(0, 28, 0)));
+    assert!(matches!(landscape.view().alertmanagers, Access::Known(_)));
+    list(&here, None);
+    assert_eq!(oldest(), None);
 }

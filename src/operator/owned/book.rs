@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::super::area::Area;
 use super::super::key::Key;
 use crate::plan::Kind;
 
@@ -55,7 +56,7 @@ impl Group {
 pub struct Book {
     entries: HashMap<Id, Entry>,
     groups: HashMap<Arc<Key>, Group>,
-    /// Objects that the relist in progress has shown, by kind.
+    /// Objects that the relists in progress have shown, by kind.
     pub listed: HashMap<Kind, BTreeSet<Place>>,
     /// How many existing monitors of a namespace have had their configuration.
     configured: HashMap<Arc<str>, usize>,
@@ -107,9 +108,10 @@ impl Book {
         self.groups.get(monitor).into_iter().flat_map(|group| &group.objects)
     }
 
-    /// The objects of a kind that are not among those listed.
-    pub fn absent_but(&self, kind: Kind, listed: &BTreeSet<Place>) -> Vec<Id> {
-        let of = self.entries.keys().filter(|(of, ..)| *of == kind);
+    /// The objects of a kind in an area that are not among those listed.
+    pub fn absent_but(&self, kind: Kind, area: &Area, listed: &BTreeSet<Place>) -> Vec<Id> {
+        let of = self.entries.keys();
+        let of = of.filter(|(of, namespace, _)| *of == kind && area.has(namespace));
         of.filter(|(_, namespace, name)| !listed.contains(&(Arc::clone(namespace), Arc::clone(name))))
             .cloned()
             .collect()

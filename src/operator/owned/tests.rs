@@ -41,7 +41,7 @@ impl World {
     }
 
     fn hears(&self, event: Event<PartialObjectMeta<DynamicObject>>) {
-        self.owned.observe(Kind::ConfigMap, event);
+        self.owned.observe(Kind::ConfigMap, &Area::Cluster, event);
     }
 
     fn due(&mut self) -> usize {
@@ -226,4 +226,28 @@ fn what_was_written_for_a_deleted_monitor_is_nothing_that_its_successor_may_over
     assert_eq!(standing("m", 2), Standing::Ours { uid: "o".into() });
     assert_eq!(standing("successor", 2), Standing::Unknown);
     assert_eq!(world.owned.leftovers(&world.key, "successor", &BTreeSet::new()), []);
+}
+
+#[test]
+fn a_namespace_that_is_listed_anew_leaves_the_objects_of_the_others() {
+    let world = World::new();
+    let [bots, games] = ["bots", "games"].map(|name| Area::Namespace(name.into()));
+    let list = |area: &Area| {
+        world.owned.observe(Kind::ConfigMap, area, Event::Init);
+        world.owned.observe(Kind::ConfigMap, area, Event::InitDone);
+    };
+    let absent = || world.owned.is_absent(&world.key, Kind::ConfigMap, "rosey-exporter");
+    world.hears(Event::Apply(object(5, "m")));
+    list(&games);
+    assert!(!absent());
+    // Both at the same time.
+    world.owned.observe(Kind::ConfigMap, &bots, Event::Init);
+    world
+        .owned
+        .observe(Kind::ConfigMap, &bots, Event::InitApply(object(5, "m")));
+    list(&games);
+    world.owned.observe(Kind::ConfigMap, &bots, Event::InitDone);
+    assert!(!absent());
+    list(&bots);
+    assert!(absent());
 }

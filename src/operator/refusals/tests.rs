@@ -45,10 +45,13 @@ fn a_refusal_holds_for_the_version_that_was_refused_and_as_long_as_its_event() {
             },
         );
     };
-    refusals.observe(Event::Apply(event(
-        "7",
-        "x was rejected due to invalid configuration: key \"a\" not found",
-    )));
+    refusals.observe(
+        &Area::Cluster,
+        Event::Apply(event(
+            "7",
+            "x was rejected due to invalid configuration: key \"a\" not found",
+        )),
+    );
     wrote(7);
     let refused = refusals.of(&key, &objects, &owned);
     assert_eq!(
@@ -59,7 +62,7 @@ fn a_refusal_holds_for_the_version_that_was_refused_and_as_long_as_its_event() {
     wrote(8);
     assert!(refusals.of(&key, &objects, &owned).is_empty());
     wrote(7);
-    refusals.observe(Event::Delete(event("7", "")));
+    refusals.observe(&Area::Cluster, Event::Delete(event("7", "")));
     assert!(refusals.of(&key, &objects, &owned).is_empty());
 }
 
@@ -83,16 +86,16 @@ fn a_refused_scrape_is_not_taken_for_a_refused_channel_of_the_same_name() {
     let mut refused = event("7", note);
     refused.regarding.as_mut().unwrap().kind = Some("PodMonitor".into());
     refused.regarding.as_mut().unwrap().name = Some("rosey".into());
-    refusals.observe(Event::Apply(refused.clone()));
+    refusals.observe(&Area::Cluster, Event::Apply(refused.clone()));
     let (why, when) = refusals.of_scrape(&key, &objects, &owned).unwrap();
     assert_eq!(why, "endpoint[0]: basicAuth: key \"user\" in secret \"web\" not found");
     assert_eq!(when.unwrap().0.to_string(), "2026-01-01T00:00:00Z");
     assert_eq!(refusals.of(&key, &objects, &owned), []);
     refused.regarding.as_mut().unwrap().kind = Some("ServiceMonitor".into());
-    refusals.observe(Event::Delete(refused.clone()));
+    refusals.observe(&Area::Cluster, Event::Delete(refused.clone()));
     assert!(refusals.of_scrape(&key, &objects, &owned).is_some());
     refused.regarding.as_mut().unwrap().kind = Some("PodMonitor".into());
-    refusals.observe(Event::Delete(refused));
+    refusals.observe(&Area::Cluster, Event::Delete(refused));
     assert_eq!(refusals.of_scrape(&key, &objects, &owned), None);
 }
 
@@ -111,13 +114,13 @@ fn events_are_kept_of_monitors_that_exist_and_no_more_than_the_latest() {
         let objects = all.values().flat_map(HashMap::values);
         (all.len(), objects.clone().count(), objects.map(Vec::len).sum::<usize>())
     };
-    refusals.observe(Event::Apply(of("stranger", 1, 1)));
+    refusals.observe(&Area::Cluster, Event::Apply(of("stranger", 1, 1)));
     let mut elsewhere = of("rosey", 1, 1);
     elsewhere.metadata.namespace = Some("default".into());
-    refusals.observe(Event::Apply(elsewhere));
+    refusals.observe(&Area::Cluster, Event::Apply(elsewhere));
     assert_eq!(kept(), (0, 0, 0));
     for n in 0..60 {
-        refusals.observe(Event::Apply(of("rosey", 0, n)));
+        refusals.observe(&Area::Cluster, Event::Apply(of("rosey", 0, n)));
     }
     assert_eq!(kept(), (1, 1, EVENTS));
     let key = Key::new("bots", "rosey");
@@ -128,10 +131,10 @@ fn events_are_kept_of_monitors_that_exist_and_no_more_than_the_latest() {
         .collect();
     assert_eq!(names, ["0-56", "0-57", "0-58", "0-59"].map(Box::from));
     for object in 0..100 {
-        refusals.observe(Event::Apply(of("rosey", object % 60, 0)));
+        refusals.observe(&Area::Cluster, Event::Apply(of("rosey", object % 60, 0)));
         let mut other = of("rosey", 0, 0);
         other.regarding.as_mut().unwrap().name = Some(format!("rosey.x{object}"));
-        refusals.observe(Event::Apply(other));
+        refusals.observe(&Area::Cluster, Event::Apply(other));
     }
     assert!(kept().1 <= OBJECTS, "{:?}", kept());
     refusals.forget(&key);
@@ -154,4 +157,22 @@ fn what_may_be_a_secret_is_left_out() {
     ] {
         assert_eq!(without_secrets(message), clean);
     }
+}
+
+#[test]
+fn a_namespace_that_is_listed_anew_leaves_the_refusals_of_the_others() {
+    let (refusals, _) = world();
+    let [bots, games] = ["bots", "games"].map(|name| Area::Namespace(name.into()));
+    let list = |area: &Area| {
+        refusals.observe(area, Event::Init);
+        refusals.observe(area, Event::InitDone);
+    };
+    refusals.observe(&bots, Event::Init);
+    refusals.observe(&bots, Event::InitApply(event("7", "no")));
+    list(&games);
+    refusals.observe(&bots, Event::InitDone);
+    list(&games);
+    assert_eq!(lock(&refusals.all).len(), 1);
+    list(&bots);
+    assert!(lock(&refusals.all).is_empty());
 }

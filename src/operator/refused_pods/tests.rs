@@ -120,22 +120,20 @@ fn only_the_controllers_of_workloads_are_believed() {
 #[test]
 fn refusals_are_kept_where_monitors_are_and_no_more_than_the_latest() {
     let (refused, mut due, _) = world();
-    refused.observe(Event::Apply(event(
-        "e",
-        1,
-        WANTS,
-        &json!({"metadata": {"namespace": "other"}}),
-    )));
+    refused.observe(
+        &Area::Cluster,
+        Event::Apply(event("e", 1, WANTS, &json!({"metadata": {"namespace": "other"}}))),
+    );
     assert_eq!(kept(&refused), 0);
     assert!(due.try_recv().is_err());
     for n in 0..50 {
         let other = json!({"regarding": {"uid": format!("u{n}")}});
-        refused.observe(Event::Apply(event(&format!("e{n}"), n, WANTS, &other)));
+        refused.observe(&Area::Cluster, Event::Apply(event(&format!("e{n}"), n, WANTS, &other)));
     }
     assert_eq!(kept(&refused), KEPT);
     assert!(!lock(&refused.all)["bots"].events.contains_key("e0"));
-    refused.observe(Event::Init);
-    refused.observe(Event::InitDone);
+    refused.observe(&Area::Cluster, Event::Init);
+    refused.observe(&Area::Cluster, Event::InitDone);
     assert_eq!(kept(&refused), 0);
 }
 
@@ -143,11 +141,11 @@ fn refusals_are_kept_where_monitors_are_and_no_more_than_the_latest() {
 fn an_event_makes_its_monitor_due_when_it_comes_and_when_it_goes() {
     let (refused, mut due, _) = world();
     let event = || event("e", 1, WANTS, &json!({}));
-    refused.observe(Event::Apply(event()));
+    refused.observe(&Area::Cluster, Event::Apply(event()));
     assert_eq!(due.try_recv().unwrap(), Key::new("bots", "rosey"));
-    refused.observe(Event::Apply(event()));
+    refused.observe(&Area::Cluster, Event::Apply(event()));
     assert!(due.try_recv().is_err());
-    refused.observe(Event::Delete(event()));
+    refused.observe(&Area::Cluster, Event::Delete(event()));
     assert_eq!(due.try_recv().unwrap(), Key::new("bots", "rosey"));
     assert!(lock(&refused.all).is_empty());
 }
@@ -185,4 +183,22 @@ fn a_workload_is_judged_by_its_template_as_the_webhook_judges_its_pods() {
     assert_eq!(judge(foreign).1, None);
     let out = json!({"metadata": {"labels": {"app": "rosey"}, "annotations": {crate::api::INJECT_ANNOTATION: "false"}}, "spec": spec});
     assert_eq!(judge(out).1, Some(None));
+}
+
+#[test]
+fn a_namespace_that_is_listed_anew_leaves_the_refused_pods_of_the_others() {
+    let (refused, _due, _) = world();
+    let [bots, games] = ["bots", "games"].map(|name| Area::Namespace(name.into()));
+    let list = |area: &Area| {
+        refused.observe(area, Event::Init);
+        refused.observe(area, Event::InitDone);
+    };
+    refused.observe(&bots, Event::Init);
+    refused.observe(&bots, Event::InitApply(event("e", 1, WANTS, &json!({}))));
+    list(&games);
+    refused.observe(&bots, Event::InitDone);
+    list(&games);
+    assert_eq!(kept(&refused), 1);
+    list(&bots);
+    assert_eq!(kept(&refused), 0);
 }

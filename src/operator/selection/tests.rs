@@ -40,6 +40,7 @@ fn alertmanager(selector: &Value, namespaces: &Value) -> AlertmanagerSpec {
 
 fn verdict(prometheus: PrometheusSpec, alertmanager: AlertmanagerSpec) -> (&'static str, String) {
     let view = View {
+        only: Vec::new(),
         prometheuses: known(prometheus),
         alertmanagers: known(alertmanager),
     };
@@ -154,6 +155,7 @@ fn rule_and_pod_monitor_have_to_meet_in_one_prometheus() {
         (place("b"), half(Value::Null, json!({}))),
     ];
     let view = View {
+        only: Vec::new(),
         prometheuses: Access::Known(halves.into()),
         alertmanagers: known(all()),
     };
@@ -178,6 +180,7 @@ fn what_cannot_be_read_is_unknown_and_nothing_at_all_is_bad() {
         labels: None,
     };
     let refused = View {
+        only: Vec::new(),
         prometheuses: Access::Refused,
         alertmanagers: known(all()),
     };
@@ -185,11 +188,13 @@ fn what_cannot_be_read_is_unknown_and_nothing_at_all_is_bad() {
     let absent = View::default();
     assert_eq!(selection(&absent, home, &objects()).reason, "PrometheusOperatorMissing");
     let empty = View {
+        only: Vec::new(),
         prometheuses: Access::Known(BTreeMap::new()),
         alertmanagers: known(all()),
     };
     assert_eq!(selection(&empty, home, &objects()).status, "False");
     let unlabelled = View {
+        only: Vec::new(),
         prometheuses: known(prometheus(&json!({}), &json!({"matchLabels": {"a": "b"}}))),
         alertmanagers: known(all()),
     };
@@ -199,6 +204,7 @@ fn what_cannot_be_read_is_unknown_and_nothing_at_all_is_bad() {
 #[test]
 fn without_routes_no_alertmanager_is_asked_for() {
     let view = View {
+        only: Vec::new(),
         prometheuses: known(prometheus(&json!({}), &json!({}))),
         alertmanagers: Access::Known(BTreeMap::new()),
     };
@@ -214,4 +220,32 @@ fn without_routes_no_alertmanager_is_asked_for() {
         (verdict.status, verdict.message.as_str()),
         ("True", "selected by Prometheus monitoring/main")
     );
+}
+
+#[test]
+fn where_not_all_are_seen_none_that_selects_is_no_verdict() {
+    let seen = |view: &View| {
+        let home = Home {
+            namespace: "bots",
+            labels: None,
+        };
+        let verdict = selection(view, home, &objects());
+        (verdict.status, verdict.reason, verdict.message)
+    };
+    let mut view = View {
+        only: vec!["bots".into(), "games".into()],
+        prometheuses: known(prometheus(&json!({}), &json!({}))),
+        alertmanagers: known(all()),
+    };
+    assert_eq!(seen(&view).0, "True");
+    view.alertmanagers = Access::Known(BTreeMap::new());
+    let (status, reason, message) = seen(&view);
+    assert_eq!((status, reason), ("Unknown", "NotReadable"));
+    assert_eq!(
+        message,
+        "the operator looks only into the namespaces that it watches (bots, games), and there it found: there is no Alertmanager \
+         object; create one"
+    );
+    view.only.clear();
+    assert_eq!(seen(&view).0, "False");
 }

@@ -5,10 +5,11 @@ use tokio::net::TcpStream;
 use tower::ServiceExt as _;
 
 use super::*;
+use crate::operator::area::Area;
 
 fn pages(waiting: &[&'static str]) -> Pages {
     Pages {
-        caches: Caches::new(waiting),
+        caches: Caches::new(waiting, &[], &[]),
         metrics: Arc::new(Metrics::new().unwrap()),
         shutdown: CancellationToken::new(),
         written: Written::default(),
@@ -54,9 +55,9 @@ async fn a_replica_is_ready_once_its_caches_are_full_and_until_it_is_told_to_end
         "waiting for namespaces, pods\n".to_owned(),
     );
     assert_eq!(get_page(&pages, "/readyz").await, waiting);
-    pages.caches.filled("pods");
+    pages.caches.filled("pods", &Area::Cluster);
     assert_eq!(get_page(&pages, "/readyz").await.1, "waiting for namespaces\n");
-    pages.caches.filled("namespaces");
+    pages.caches.filled("namespaces", &Area::Cluster);
     assert_eq!(get_page(&pages, "/readyz").await, (StatusCode::OK, "ok\n".to_owned()));
     pages.shutdown.cancel();
     let ending = (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n".to_owned());

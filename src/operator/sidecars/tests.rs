@@ -3,9 +3,12 @@ use serde_json::{Value, json};
 
 use super::record::packed;
 use super::*;
-use crate::api::{INJECTED_ANNOTATION, SKIPPED_ANNOTATION, UPDATE_ANNOTATION};
+use crate::api::{INJECTED_ANNOTATION, SKIPPED_ANNOTATION};
 use crate::operator::monitors;
 use crate::sidecar::CONTAINER;
+
+mod abandoned;
+mod areas;
 
 fn pod(name: &str, with: &Value) -> Pod {
     let mut pod = json!({
@@ -56,11 +59,11 @@ fn cluster(pods: Vec<Pod>) -> (Pods, Writer<RoseyMonitor>, Due, RoseyMonitor) {
     let queue = Queue::default();
     let due = queue.open();
     let all = Pods::new(monitors, queue);
-    all.observe(Event::Init);
+    all.observe(&Area::Cluster, Event::Init);
     for pod in pods {
-        all.observe(Event::InitApply(pod));
+        all.observe(&Area::Cluster, Event::InitApply(pod));
     }
-    all.observe(Event::InitDone);
+    all.observe(&Area::Cluster, Event::InitDone);
     (all, feed, due, monitor)
 }
 
@@ -239,10 +242,10 @@ fn a_pod_that_only_changes_elsewhere_moves_nothing() {
             .annotations
             .get_or_insert_default()
             .insert("churn".into(), n.to_string());
-        all.observe(Event::Apply(same));
+        all.observe(&Area::Cluster, Event::Apply(same));
     }
     assert!(due.try_recv().is_err());
-    all.observe(Event::Delete(running("a")));
+    all.observe(&Area::Cluster, Event::Delete(running("a")));
     assert_eq!(due.try_recv().unwrap(), Key::new("bots", "rosey"));
 }
 
@@ -285,7 +288,7 @@ fn the_latest_pod_of_a_deployment_is_found_by_its_name() {
     };
     let (all, ..) = world(vec![at("a", 1), at("b", 3), at("c", 2)]);
     let first = all.latest_of("bots", "deployment/rosey").unwrap();
-    all.observe(Event::Delete(at("b", 3)));
+    all.observe(&Area::Cluster, Event::Delete(at("b", 3)));
     assert_eq!(first - all.latest_of("bots", "deployment/rosey").unwrap(), 1);
     assert_eq!(all.latest_of("bots", "deployment/other"), None);
 }
@@ -293,7 +296,7 @@ fn the_latest_pod_of_a_deployment_is_found_by_its_name() {
 #[test]
 fn pods_that_say_the_same_keep_it_once() {
     let (all, ..) = world(vec![running("rosey-5f6d-a"), running("rosey-5f6d-c")]);
-    all.observe(Event::Apply(running("rosey-5f6d-b")));
+    all.observe(&Area::Cluster, Event::Apply(running("rosey-5f6d-b")));
     let records = lock(&all.records);
     let kept: Vec<_> = records["bots"].values().collect();
     assert_eq!(kept.len(), 3);
@@ -376,75 +379,4 @@ fn a_pod_that_is_older_than_what_its_exporter_should_read_is_outdated_and_says_w
             .message
             .contains("volume back; run: kubectl rollout restart")
     );
-}
-
-/// A pod whose exporter was changed from image 1 to image 2 at `CLOCK`.
-fn on_trial(with: &Value) -> Pod {
-    let note = json!({"from": "1", "to": "2", "container": "old", "ran": true, "at": CLOCK}).to_string();
-    let mut on_trial = json!({
-        "metadata": {"uid": "p", "annotations": {INJECTED_ANNOTATION: "rosey@1", UPDATE_ANNOTATION: note}},
-        "spec": {"containers": [{"name": CONTAINER, "image": "2"}]},
-        "status": {"containerStatuses": [{"name": CONTAINER, "containerID": "new", "state": {"waiting": {"reason": "ErrImagePull"}}}]},
-    });
-    json_patch::merge(&mut on_trial, with);
-    pod("a", &on_trial)
-}
-
-const CLOCK: i64 = 1_763_740_800;
-
-#[test]
-fn a_change_is_undone_where_no_monitor_looks_after_it_until_its_container_runs() {
-    let running = |container: &str| {
-        let status = json!([{"name": CONTAINER, "containerID": container, "state": {"running": {}}}]);
-        json!({"status": {"containerStatuses": status}})
-    };
-    let failed = json!({"from": "1", "to": "2", "at": CLOCK, "failed": "ErrImagePull"}).to_string();
-    let other_image = json!({"spec": {"containers": [{"name": CONTAINER, "image": "3"}]}});
-    for (what, pod, clock, undone) in [
-        ("it can't be pulled", on_trial(&json!({})), CLOCK, true),
-        (
-            "the old container is still shown",
-            on_trial(&running("old")),
-            CLOCK,
-            true,
-        ),
-        ("the new one runs", on_trial(&running("new")), CLOCK, false),
-        ("it was long ago", on_trial(&json!({})), CLOCK + 601, false),
-        (
-            "it is undone",
-            on_trial(&json!({"metadata": {"annotations": {UPDATE_ANNOTATION: failed}}})),
-            CLOCK,
-            false,
-        ),
-        ("somebody has changed it since", on_trial(&other_image), CLOCK, false),
-    ] {
-        let (all, mut feed, _due, monitor) = cluster(vec![]);
-        let all = all.closely(true);
-        all.observe(Event::Apply(pod));
-        let abandoned = || {
-            all.abandoned(clock)
-                .into_iter()
-                .map(|(by, pod)| (by, pod.pod))
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(abandoned(), [], "{what}, and it is looked after");
-        let expected = if undone {
-            vec![(Key::new("bots", "rosey"), "a".to_owned())]
-        } else {
-            vec![]
-        };
-
-        let mut others = monitor.clone();
-        others.spec.selector.match_labels = Some([("app".to_owned(), "other".to_owned())].into());
-        let mut leaves = monitor.clone();
-        leaves.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
-            k8s_openapi::jiff::Timestamp::UNIX_EPOCH,
-        ));
-        for changed in [others, leaves] {
-            feed.apply_watcher_event(&Event::Apply(changed));
-            assert_eq!(abandoned(), expected, "{what}");
-        }
-        feed.apply_watcher_event(&Event::Delete(monitor));
-        assert_eq!(abandoned(), expected, "{what}");
-    }
 }

@@ -148,3 +148,5 @@ fn channels_stay_refused_while_nothing_new_is_known_of_them() {
     let mended = status(observation(Ok(&plan), &Applied::Done), &invalid, at(3));
     assert!(mended.refused_channels.is_empty());
 }
+
+mod documents;

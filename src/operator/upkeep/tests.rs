@@ -9,6 +9,7 @@ use super::turn::Error;
 use super::*;
 use crate::api::UPDATE_ANNOTATION;
 use crate::cluster::client::RequestError;
+use crate::operator::area::Area;
 use crate::operator::controller;
 use crate::operator::leader::Leadership;
 use crate::operator::world::{World, asked, carrying, failure, monitor};
@@ -155,19 +156,24 @@ async fn an_image_on_trial_is_put_back_when_its_monitor_is_deleted() {
     let mut world = World::that_keeps(UPDATES, Leadership::fixed(true), move |text| {
         let mut heard = heard.lock().unwrap();
         heard.push(text.to_owned());
-        match text.contains(POD) {
-            // The watch has not shown the change yet, and the pod itself does.
-            true if heard.iter().any(|text| text.starts_with("PATCH ")) => (200, carrying(&old())),
-            true => (200, on_trial()),
-            false => failure(404, "NotFound"),
+        if !text.contains(POD) {
+            return failure(404, "NotFound");
         }
+        // The watch has not shown the change yet, and the pod itself does.
+        let changed = heard.iter().any(|text| text.starts_with("PATCH "));
+        (200, if changed { carrying(&old()) } else { on_trial() })
     });
+    // A controller begins, and ends, when the monitors have been listed.
+    world.feed.observe(&Area::Cluster, Event::Init);
+    world.feed.observe(&Area::Cluster, Event::InitDone);
     let seen = world.seen(&monitor("m", 1));
     world.shown(&on_trial());
     let clock = Timestamp::now().as_second();
     assert!(world.context.pods.abandoned(clock).is_empty(), "it is looked after");
 
-    world.feed.observe(Event::Delete(DeserializeGuard(Ok((*seen).clone()))));
+    world
+        .feed
+        .observe(&Area::Cluster, Event::Delete(DeserializeGuard(Ok((*seen).clone()))));
     let shutdown = CancellationToken::new();
     let running = tokio::spawn(controller::run(Arc::clone(&world.context), 1, shutdown.clone()));
     let counted = "rosey_operator_image_changes_total{result=\"put_back\"} 1";
@@ -179,7 +185,8 @@ async fn an_image_on_trial_is_put_back_when_its_monitor_is_deleted() {
     let done = tokio::time::timeout(Duration::from_secs(10), done).await;
     assert!(done.is_ok(), "{:?}", log.lock().unwrap());
     shutdown.cancel();
-    running.await.unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(10), running).await;
+    ended.unwrap().unwrap();
     let patches = asked(&log, &format!("PATCH {POD}"));
     let [patch] = &*patches else { panic!("{patches:?}") };
     let image = format!(

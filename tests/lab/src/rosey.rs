@@ -9,12 +9,18 @@ use serde_json::{Value, json};
 
 use crate::{Builder, Lab, Mark, Process, eventually};
 
-/// The operator's user in the lab; it has the rights of its `ClusterRole` and of its `Role`, and no others.
+/// The operator's user in the lab; it has the rights of its roles, and no others.
 pub const OPERATOR: &str = "rosey-operator";
 /// The operator's namespace.
 pub const OPERATOR_NAMESPACE: &str = "rosey-system";
-/// The rules of the operator's `ClusterRole` and `Role`.
-pub const RIGHTS: &str = "deploy/rbac/operator-clusterrole.yaml";
+/// Where the operator's roles are.
+pub const RIGHTS: &str = "deploy/rbac";
+/// What it may do outside of namespaces.
+pub const WHOLE_RIGHTS: &str = "deploy/rbac/operator-clusterrole.yaml";
+/// What it may do where monitors are.
+pub const WATCHED_RIGHTS: &str = "deploy/rbac/operator-watched-clusterrole.yaml";
+/// What it may do in its own namespace.
+pub const OWN_RIGHTS: &str = "deploy/rbac/operator-role.yaml";
 /// Image of the exporter, as the operator names it by default.
 pub const EXPORTER_IMAGE: &str = "rosey-monitor/rosey-exporter";
 /// Image of the fake bot.
@@ -119,17 +125,21 @@ impl Lab {
     pub async fn install_rosey(&self) -> Result<()> {
         self.apply(&text("crds/roseymonitors.rosey.dev.yaml")?).await?;
         self.namespace(OPERATOR_NAMESPACE).await?;
-        self.apply_in(OPERATOR_NAMESPACE, &text(RIGHTS)?).await?;
+        for role in [WHOLE_RIGHTS, WATCHED_RIGHTS, OWN_RIGHTS] {
+            self.apply_in(OPERATOR_NAMESPACE, &text(role)?).await?;
+        }
         let binding = |kind: &str, role: &str| {
             json!({
                 "apiVersion": "rbac.authorization.k8s.io/v1",
                 "kind": format!("{kind}Binding"),
-                "metadata": { "name": OPERATOR },
+                "metadata": { "name": role },
                 "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role },
                 "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": OPERATOR }],
             })
         };
-        self.apply(&binding("ClusterRole", OPERATOR).to_string()).await?;
+        for role in [OPERATOR, "rosey-operator-watched"] {
+            self.apply(&binding("ClusterRole", role).to_string()).await?;
+        }
         self.apply_in(OPERATOR_NAMESPACE, &binding("Role", OPERATOR).to_string())
             .await?;
         Ok(())

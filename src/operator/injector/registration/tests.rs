@@ -37,8 +37,16 @@ fn the_registration_of_pods_looks_like_this() {
 fn the_registration_of_monitors_looks_like_this() {
     let kind = ApiResource::erase::<ValidatingWebhookConfiguration>(&());
     let endpoint = Endpoint::Url("https://127.0.0.1:9443/".into());
-    let webhooks = serde_json::to_value([validating(&endpoint, "PEM")]).unwrap();
+    let webhooks = serde_json::to_value([validating(&endpoint, &BTreeSet::new(), "PEM")]).unwrap();
     insta::assert_yaml_snapshot!(body(&kind, VALIDATOR, &webhooks, None));
+}
+
+#[test]
+fn an_operator_of_some_namespaces_judges_the_monitors_of_these() {
+    let watched = BTreeSet::from(["bots".to_owned(), "games".to_owned()]);
+    let webhook = serde_json::to_value(validating(&service_endpoint(), &watched, "PEM")).unwrap();
+    let named = json!({"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["bots", "games"]});
+    assert_eq!(webhook["namespaceSelector"]["matchExpressions"], json!([named]));
 }
 
 #[test]
@@ -104,6 +112,7 @@ async fn a_replica_that_leads_no_longer_registers_nothing() {
         asked
     });
     let registrar = Registrar {
+        watched: BTreeSet::new(),
         client: client.clone(),
         endpoint: service_endpoint(),
         excluded: BTreeSet::new(),

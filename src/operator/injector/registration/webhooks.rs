@@ -1,6 +1,8 @@
 //! The webhooks as they are registered. Every field that the API server would default is written out, so that what comes back
 //! can be compared.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::{
     MatchCondition, MutatingWebhook, RuleWithOperations, ServiceReference, ValidatingWebhook, WebhookClientConfig,
@@ -40,14 +42,7 @@ pub(super) fn mutating(endpoint: &Endpoint, namespaces: Vec<String>, bundle: &st
             },
         ]),
         match_policy: Some("Equivalent".into()),
-        namespace_selector: Some(LabelSelector {
-            match_expressions: Some(vec![LabelSelectorRequirement {
-                key: "kubernetes.io/metadata.name".into(),
-                operator: "In".into(),
-                values: Some(namespaces),
-            }]),
-            match_labels: None,
-        }),
+        namespace_selector: Some(named(namespaces)),
         object_selector: Some(LabelSelector::default()),
         reinvocation_policy: Some("IfNeeded".into()),
         rules: Some(vec![rule("", "v1", "pods", &["CREATE"])]),
@@ -56,8 +51,13 @@ pub(super) fn mutating(endpoint: &Endpoint, namespaces: Vec<String>, bundle: &st
     }]
 }
 
-/// The webhook for monitors.
-pub(super) fn validating(endpoint: &Endpoint, bundle: &str) -> ValidatingWebhook {
+/// The webhook for monitors in the namespaces that are `watched`; of none, in all.
+pub(super) fn validating(endpoint: &Endpoint, watched: &BTreeSet<String>, bundle: &str) -> ValidatingWebhook {
+    let selector = if watched.is_empty() {
+        LabelSelector::default()
+    } else {
+        named(watched.iter().cloned().collect())
+    };
     ValidatingWebhook {
         name: "validate.rosey.dev".into(),
         admission_review_versions: vec!["v1".into()],
@@ -68,11 +68,23 @@ pub(super) fn validating(endpoint: &Endpoint, bundle: &str) -> ValidatingWebhook
             expression: SPEC_CHANGED.into(),
         }]),
         match_policy: Some("Equivalent".into()),
-        namespace_selector: Some(LabelSelector::default()),
+        namespace_selector: Some(selector),
         object_selector: Some(LabelSelector::default()),
         rules: Some(vec![rule(GROUP, "v1alpha1", "roseymonitors", &["CREATE", "UPDATE"])]),
         side_effects: "None".into(),
         timeout_seconds: Some(5),
+    }
+}
+
+/// Namespaces by their names, which the API server sets as a label on each.
+fn named(namespaces: Vec<String>) -> LabelSelector {
+    LabelSelector {
+        match_expressions: Some(vec![LabelSelectorRequirement {
+            key: "kubernetes.io/metadata.name".into(),
+            operator: "In".into(),
+            values: Some(namespaces),
+        }]),
+        match_labels: None,
     }
 }
 

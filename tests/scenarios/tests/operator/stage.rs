@@ -60,6 +60,14 @@ pub async fn stage_alone(change: impl FnOnce(Builder) -> Builder) -> Result<Stag
     build(TURNS.acquire_many(LABS).await?, change).await
 }
 
+/// As [`stage`], before anything of the product is installed.
+pub async fn empty_stage(change: impl FnOnce(Builder) -> Builder) -> Result<Stage> {
+    let turn = TURNS.acquire().await?;
+    let lab = change(Lab::builder().without_stack().rosey()?).start().await?;
+    lab.namespace(BOTS).await?;
+    Ok(Stage { lab, _turn: turn })
+}
+
 async fn build(turn: SemaphorePermit<'static>, change: impl FnOnce(Builder) -> Builder) -> Result<Stage> {
     let lab = change(Lab::builder().without_stack().rosey()?).start().await?;
     lab.install_rosey().await?;

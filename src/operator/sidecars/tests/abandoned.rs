@@ -1,0 +1,73 @@
+use super::*;
+use crate::api::UPDATE_ANNOTATION;
+
+/// A pod whose exporter was changed from image 1 to image 2 at `CLOCK`.
+fn on_trial(with: &Value) -> Pod {
+    let note = json!({"from": "1", "to": "2", "container": "old", "ran": true, "at": CLOCK}).to_string();
+    let mut on_trial = json!({
+        "metadata": {"uid": "p", "annotations": {INJECTED_ANNOTATION: "rosey@1", UPDATE_ANNOTATION: note}},
+        "spec": {"containers": [{"name": CONTAINER, "image": "2"}]},
+        "status": {"containerStatuses": [{"name": CONTAINER, "containerID": "new", "state": {"waiting": {"reason": "ErrImagePull"}}}]},
+    });
+    json_patch::merge(&mut on_trial, with);
+    pod("a", &on_trial)
+}
+
+const CLOCK: i64 = 1_763_740_800;
+
+#[test]
+fn a_change_is_undone_where_no_monitor_looks_after_it_until_its_container_runs() {
+    let running = |container: &str| {
+        let status = json!([{"name": CONTAINER, "containerID": container, "state": {"running": {}}}]);
+        json!({"status": {"containerStatuses": status}})
+    };
+    let failed = json!({"from": "1", "to": "2", "at": CLOCK, "failed": "ErrImagePull"}).to_string();
+    let other_image = json!({"spec": {"containers": [{"name": CONTAINER, "image": "3"}]}});
+    for (what, pod, clock, undone) in [
+        ("it can't be pulled", on_trial(&json!({})), CLOCK, true),
+        (
+            "the old container is still shown",
+            on_trial(&running("old")),
+            CLOCK,
+            true,
+        ),
+        ("the new one runs", on_trial(&running("new")), CLOCK, false),
+        ("it was long ago", on_trial(&json!({})), CLOCK + 601, false),
+        (
+            "it is undone",
+            on_trial(&json!({"metadata": {"annotations": {UPDATE_ANNOTATION: failed}}})),
+            CLOCK,
+            false,
+        ),
+        ("somebody has changed it since", on_trial(&other_image), CLOCK, false),
+    ] {
+        let (all, mut feed, _due, monitor) = cluster(vec![]);
+        let all = all.closely(true);
+        all.observe(&Area::Cluster, Event::Apply(pod));
+        let abandoned = || {
+            all.abandoned(clock)
+                .into_iter()
+                .map(|(by, pod)| (by, pod.pod))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(abandoned(), [], "{what}, and it is looked after");
+        let expected = if undone {
+            vec![(Key::new("bots", "rosey"), "a".to_owned())]
+        } else {
+            vec![]
+        };
+
+        let mut others = monitor.clone();
+        others.spec.selector.match_labels = Some([("app".to_owned(), "other".to_owned())].into());
+        let mut leaves = monitor.clone();
+        leaves.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+            k8s_openapi::jiff::Timestamp::UNIX_EPOCH,
+        ));
+        for changed in [others, leaves] {
+            feed.apply_watcher_event(&Event::Apply(changed));
+            assert_eq!(abandoned(), expected, "{what}");
+        }
+        feed.apply_watcher_event(&Event::Delete(monitor));
+        assert_eq!(abandoned(), expected, "{what}");
+    }
+}
