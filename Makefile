@@ -39,7 +39,7 @@ EXPORTER = $${CARGO_TARGET_DIR:-target}/$(HOST)/$(if $(filter dev,$(PROFILE)),de
 
 # Folders differ from machine to machine, and the compiler writes them into a binary; two builds of one commit have to be the same
 # bytes. What crates call themselves there stays: a panic names its file. Every crate is fetched first, so that each folder is known.
-# static BINARY,FEATURE,PROFILE
+# static BINARY,FEATURES,PROFILE
 define static
 	cargo fetch --locked --quiet --target $(HOST)
 	flags="$${RUSTFLAGS:-} $(EXPORTER_FLAGS) --remap-path-prefix=$(CURDIR)=/rosey-monitor"
@@ -61,7 +61,7 @@ endef
 
 .PHONY: exporter
 exporter: ## Build the exporter as a static binary
-	@$(call static,rosey-exporter,exporter,$(PROFILE))
+	@$(call static,rosey-exporter,"exporter no-trace",$(PROFILE))
 
 # What lies in an image carries the time of its commit, and the image says which one that was. Nothing is written into it that another
 # build of the same commit would write differently: `make images-reproducible` holds that.
@@ -79,7 +79,7 @@ sbom = $${CARGO_TARGET_DIR:-target}/release/images sbom --name $(1) --feature $(
 .PHONY: images
 images: ## Write the images of operator, exporter and fake bot, with their bills of materials (and load them into Docker, where it runs)
 	@$(call static,rosey-operator,operator,release)
-	$(call static,rosey-exporter,exporter,exporter)
+	$(call static,rosey-exporter,"exporter no-trace",exporter)
 	$(call static,fake-bot,fake-bot,release)
 	cargo build --quiet --locked --release --package images
 	export SOURCE_DATE_EPOCH=$(EPOCH)

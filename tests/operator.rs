@@ -1,5 +1,7 @@
 //! The operator's command where there is no cluster.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
 use std::fs::OpenOptions;
 use std::process::{Command, Stdio};
 

@@ -119,7 +119,6 @@ impl Feed {
     /// Takes in one event of an area.
     pub fn observe(&mut self, area: &Area, event: Event<DeserializeGuard<RoseyMonitor>>) {
         match (area, event) {
-            (Area::Cluster, event) => self.observe_all(event),
             // The store takes a list as all that there is.
             (Area::Namespace(_), Event::Init) => self.listed.retain(|key| !area.has(&key.namespace)),
             (Area::Namespace(_), Event::InitApply(guard)) => {
@@ -135,7 +134,7 @@ impl Feed {
                 }
                 self.listed.retain(|key| !area.has(&key.namespace));
             }
-            (Area::Namespace(_), event) => self.observe_all(event),
+            (Area::Cluster | Area::Namespace(_), event) => self.observe_all(event),
         }
     }
 

@@ -39,7 +39,10 @@ async fn followed(answers: impl IntoIterator<Item = Answer>) -> Followed {
 }
 
 async fn followed_as(of: Watch, answers: impl IntoIterator<Item = Answer>) -> Followed {
-    let (metrics, caches) = (Metrics::new().unwrap(), Caches::new(&[], &["pods"], &[of.area.clone()]));
+    let (metrics, caches) = (
+        Metrics::new().unwrap(),
+        Caches::new(&[], &["pods"], std::slice::from_ref(&of.area)),
+    );
     let answers = RefCell::new(answers.into_iter().collect::<VecDeque<_>>());
     let followed = RefCell::new(Followed::default());
     let begin = || {

@@ -36,6 +36,8 @@ fn on_trial() -> Value {
     pod
 }
 
+type Answer = (u16, Value);
+
 async fn keep(world: &World, monitor: &RoseyMonitor) -> Kept {
     let context = &world.context;
     let (upkeep, platform) = (&context.upkeep, Platform::default());
@@ -49,7 +51,6 @@ async fn a_turn_in_vain_is_given_to_another_monitor_and_tried_again_later() {
     let pause = Duration::from_secs(4)..=Duration::from_secs(8);
     let refusals = RIGHTS..=RIGHTS;
     let changed = AGAIN..=AGAIN;
-    type Answer = (u16, Value);
     let cases: [(&str, Value, Answer, Answer, _, bool); 5] = [
         (
             "read",

@@ -18,10 +18,10 @@ fn a_namespace_that_is_listed_anew_leaves_the_pods_of_the_others() {
     };
     let names = || -> Vec<(String, String)> {
         let records = lock(&all.records);
-        let named = records
+        let pods = records
             .iter()
             .flat_map(|(namespace, pods)| pods.keys().map(move |name| (namespace, name)));
-        let mut names: Vec<_> = named
+        let mut names: Vec<_> = pods
             .map(|(namespace, name)| (namespace.to_string(), name.to_string()))
             .collect();
         names.sort();
