@@ -70,7 +70,6 @@ pub async fn check(client: Client, question: &Question, mut fine: impl FnMut(Str
     let monitors: Api<DynamicObject> = Api::namespaced_with(client, &question.namespace, &kind);
     let namespace = || question.namespace.clone();
 
-    // One that is not answered yet is refused, too, by a webhook that is just coming up.
     let deadline = Instant::now() + question.patience;
     dry_run(&monitors, &monitor(&json!({})))
         .await
