@@ -39,7 +39,7 @@ EXPORTER = $${CARGO_TARGET_DIR:-target}/$(HOST)/$(if $(filter dev,$(PROFILE)),de
 
 # Folders differ from machine to machine, and the compiler writes them into a binary; two builds of one commit have to be the same
 # bytes. What crates call themselves there stays: a panic names its file. Every crate is fetched first, so that each folder is known.
-# static BINARY,FEATURES,PROFILE
+# static BINARY,FEATURES,PROFILE,FLAGS OF THE LAST STEP
 define static
 	cargo fetch --locked --quiet --target $(HOST)
 	flags="$${RUSTFLAGS:-} $(EXPORTER_FLAGS) --remap-path-prefix=$(CURDIR)=/rosey-monitor"
@@ -47,8 +47,8 @@ define static
 	  flags+=" --remap-path-prefix=$${folder%/}=/crates"
 	done
 	mkdir -p $(IMAGES)
-	RUSTFLAGS="$$flags" cargo build --locked --profile $(3) --target $(HOST) --no-default-features --features $(2) --bin $(1) \
-	  --message-format json-render-diagnostics >$(IMAGES)/$(1).messages.json
+	RUSTFLAGS="$$flags" cargo rustc --locked --profile $(3) --target $(HOST) --no-default-features --features $(2) --bin $(1) \
+	  --message-format json-render-diagnostics -- $(4) >$(IMAGES)/$(1).messages.json
 	binary=$${CARGO_TARGET_DIR:-target}/$(HOST)/$(if $(filter dev,$(3)),debug,$(3))/$(1)
 	headers=$$(LC_ALL=C readelf --wide --program-headers --dynamic "$$binary")
 	if grep -E 'INTERP|\(NEEDED\)' <<<"$$headers"; then
@@ -59,9 +59,13 @@ define static
 	echo "$$binary is static, $$(stat --format %s "$$binary") bytes"
 endef
 
+# What is run lies side by side; see tools/layout/record. Cargo does not look into the file: its sum has the binary linked anew.
+LAYOUT := tools/layout/rosey-exporter.ld
+LAYOUT_FLAGS = -C link-arg=-Wl,-T,$(LAYOUT) --cfg layout_$(firstword $(shell cksum $(LAYOUT)))
+
 .PHONY: exporter
 exporter: ## Build the exporter as a static binary
-	@$(call static,rosey-exporter,"exporter no-trace",$(PROFILE))
+	@$(call static,rosey-exporter,"exporter no-trace",$(PROFILE),$(LAYOUT_FLAGS))
 
 # What lies in an image carries the time of its commit, and the image says which one that was. Nothing is written into it that another
 # build of the same commit would write differently: `make images-reproducible` holds that.
@@ -79,7 +83,7 @@ sbom = $${CARGO_TARGET_DIR:-target}/release/images sbom --name $(1) --feature $(
 .PHONY: images
 images: ## Write the images of operator, exporter and fake bot, with their bills of materials (and load them into Docker, where it runs)
 	@$(call static,rosey-operator,operator,release)
-	$(call static,rosey-exporter,"exporter no-trace",exporter)
+	$(call static,rosey-exporter,"exporter no-trace",exporter,$(LAYOUT_FLAGS))
 	$(call static,fake-bot,fake-bot,release)
 	cargo build --quiet --locked --release --package images
 	export SOURCE_DATE_EPOCH=$(EPOCH)
