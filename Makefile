@@ -170,13 +170,13 @@ soak: exporter ## Let the exporter live through a day in ten minutes, and fail i
 	cargo build --package lab
 	$${CARGO_TARGET_DIR:-target}/debug/lab soak --exporter $(EXPORTER) $(SOAK)
 
-# Beside a load generator in a release build, so that it costs little. BENCH takes flags of `lab bench-exporter`.
+# Beside a load generator that is optimised, so that it costs little. BENCH takes flags of `lab bench-exporter`.
 .PHONY: bench-exporter
 bench-exporter: exporter ## Measure the exporter beside json_exporter, over one connection and over 50 (ten minutes)
 	@tools/peers
-	cargo build --release --package lab --bin lab
-	cargo build --release --package rosey-monitor --no-default-features --features fake-bot --bin fake-bot
-	$${CARGO_TARGET_DIR:-target}/release/lab bench-exporter --exporter $(EXPORTER) $(BENCH)
+	cargo build --profile load --package lab --bin lab
+	cargo build --profile load --package rosey-monitor --no-default-features --features fake-bot --bin fake-bot
+	$${CARGO_TARGET_DIR:-target}/load/lab bench-exporter --exporter $(EXPORTER) $(BENCH)
 
 .PHONY: lint
 lint: lint-rust lint-tree lint-deny lint-workflows ## Check format, lints, licences, the dependency tree and the workflows

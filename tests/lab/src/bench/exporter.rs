@@ -78,12 +78,15 @@ pub fn run(size: &Size) -> Result<()> {
         json_exporter: &json_exporter,
     };
     let web = Web::new(folder.path())?;
-    let bot = stand.fake_bot(&fake_bot)?;
+    stand.keep_awake()?;
+    let fake_bot = stand.fake_bot(&fake_bot)?;
+    let bot = fake_bot.target.address;
     let candidates = [
         stand.ours(bot)?,
         stand.json_exporter(bot, None)?,
         stand.ours_with_tls(bot, &web)?,
         stand.json_exporter(bot, Some(&web))?,
+        fake_bot,
     ];
 
     eprintln!("{} scrapes of each over one connection …", size.scrapes);

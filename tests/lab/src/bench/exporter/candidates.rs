@@ -47,6 +47,8 @@ pub enum Kind {
     Heavy,
     JsonExporter,
     JsonExporterTls,
+    /// The bot, asked for its health document by the scraper: nothing that reads it can be faster.
+    Bot,
 }
 
 /// One that runs.
@@ -83,26 +85,38 @@ pub fn json_exporter() -> Result<PathBuf> {
 }
 
 impl Stand<'_> {
-    /// The fake bot; answers its address.
-    pub fn fake_bot(&self, binary: &Path) -> Result<SocketAddr> {
-        let (port, control) = (free_port()?, free_port()?);
+    /// The fake bot, to be read by the others and to be measured itself.
+    pub fn fake_bot(&self, binary: &Path) -> Result<Candidate> {
+        let control = free_port()?;
         let mut command = Command::new(binary);
-        command.args(["--port", &port.to_string(), "--control-port", &control.to_string()]);
-        let process = self
-            .supervisor
-            .spawn("fake-bot", &mut command, &self.folder.join("fake-bot.log"))?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let target = Target {
-            address,
-            path: "/api/health".into(),
-            tls: None,
-            check: |page| {
-                ensure!(page.contains("\"running\""), "the bot does not run");
-                Ok(())
-            },
+        command.args(["--control-port", &control.to_string()]);
+        let listens = |command: &mut Command, port: u16| {
+            command.args(["--port", &port.to_string()]);
         };
-        answered(&process, &target)?;
-        Ok(address)
+        let path = "/api/health".into();
+        self.start(Kind::Bot, "(the bot itself)", command, listens, path, None, |page| {
+            ensure!(page.contains("\"running\""), "the bot does not run");
+            Ok(())
+        })
+    }
+
+    /// Has every processor busy with what gives way to anything else. One that sleeps takes a virtual machine 50 µs and more
+    /// to wake, a scrape wakes one four times, and that is not the exporters' doing.
+    pub fn keep_awake(&self) -> Result<()> {
+        for processor in 0..std::thread::available_parallelism()?.get() {
+            let mut command = Command::new("chrt");
+            command.args(["--idle", "0", "sh", "-c", "while :; do :; done"]);
+            let name = format!("awake-{processor}");
+            let process = self
+                .supervisor
+                .spawn(&name, &mut command, &self.folder.join(format!("{name}.log")))?;
+            ensure!(
+                process.is_running(),
+                "chrt, of util-linux, does not run{}",
+                process.log_tail()
+            );
+        }
+        Ok(())
     }
 
     /// Our exporter in front of a bot, as in a pod: its configuration is a file that is looked at again with each scrape.
