@@ -143,7 +143,7 @@ mod tests {
         for n in 1..3 {
             let passed = early * n;
             let again = backoff.failed(&key, cap, begun + passed);
-            assert_eq!((again.failures, again.wait), (1, first.wait - passed));
+            assert_eq!((again.failures, again.wait + passed), (1, first.wait));
         }
         let due = begun + first.wait;
         assert_eq!(backoff.failed(&key, cap, due).failures, 2);

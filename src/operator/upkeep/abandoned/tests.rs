@@ -14,6 +14,8 @@ use crate::operator::leader::Leadership;
 use crate::operator::upkeep::tests::{UPDATES, old, on_trial};
 use crate::operator::world::{World, asked, carrying, failure, monitor};
 
+type Log = Arc<Mutex<Vec<String>>>;
+
 const POD: &str = "/api/v1/namespaces/bots/pods/rosey-1";
 
 /// An operator that sees a pod on trial and its monitor.
@@ -36,10 +38,7 @@ fn deleted(world: &mut World) {
 }
 
 /// An API server that has the pod, and what it was asked.
-fn api_server() -> (
-    Arc<Mutex<Vec<String>>>,
-    impl Fn(&str) -> (u16, Value) + Clone + Send + 'static,
-) {
+fn api_server() -> (Log, impl Fn(&str) -> (u16, Value) + Send + 'static) {
     let log = Arc::new(Mutex::new(Vec::new()));
     let heard = Arc::clone(&log);
     let answer = move |text: &str| {
