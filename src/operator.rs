@@ -77,7 +77,7 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Monitors that are reconciled at once.
     pub concurrency: u16,
-    /// Namespaces whose monitors it looks after, and outside of which it asks for nothing that it can do without; of none, all.
+    /// Namespaces whose monitors it looks after, and outside of which it asks for its webhooks alone; of none, all.
     pub watched: BTreeSet<String>,
     /// The operator's own namespace: its Lease is there.
     pub namespace: String,
@@ -126,7 +126,7 @@ pub enum Error {
 /// What keeps it from running at all.
 pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken) -> Result<(), Error> {
     let metrics = Arc::new(Metrics::new()?);
-    let layout = watches::Layout::of(&settings.watched, settings.injector.is_some());
+    let layout = watches::Layout::of(&settings.watched);
     let caches = layout.caches();
     if settings.injector.is_none() {
         caches.filled(watches::WEBHOOKS, &Area::Cluster);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::key::Key;
 
@@ -11,15 +11,41 @@ const FIRST: Duration = Duration::from_millis(500);
 
 /// The failures in a row of each monitor.
 #[derive(Debug, Default)]
-pub struct Backoff(Mutex<HashMap<Key, u32>>);
+pub struct Backoff(Mutex<HashMap<Key, Failures>>);
+
+#[derive(Debug)]
+struct Failures {
+    count: u32,
+    /// When the next try is due.
+    due: Instant,
+}
+
+/// What follows from a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// How many there were in a row.
+    pub failures: u32,
+    /// How long the next try waits.
+    pub wait: Duration,
+}
 
 impl Backoff {
-    /// Counts a failure and returns how many there were in a row.
-    pub fn failed(&self, key: &Key) -> u32 {
-        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = failures.entry(key.clone()).or_default();
-        *count = count.saturating_add(1);
-        *count
+    /// Counts a failure, after which the next try waits at most `cap`. A monitor that came before that is due, for the sake of its
+    /// pods or of an event, has not tried in vain once more: else what comes every second would make the wait the longest.
+    pub fn failed(&self, key: &Key, cap: Duration, now: Instant) -> Retry {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let failures = all.entry(key.clone()).or_insert(Failures { count: 0, due: now });
+        if now >= failures.due {
+            failures.count = failures.count.saturating_add(1);
+            failures.due = now + delay(failures.count, cap);
+        } else {
+            // It may fail for another reason now, which is looked at again sooner.
+            failures.due = failures.due.min(now + cap);
+        }
+        Retry {
+            failures: failures.count,
+            wait: failures.due - now,
+        }
     }
 
     /// Forgets the failures of a monitor: it succeeded, or it is gone.
@@ -34,8 +60,7 @@ impl Backoff {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .get(key)
-            .copied()
-            .unwrap_or_default()
+            .map_or(0, |failures| failures.count)
     }
 }
 
@@ -94,12 +119,43 @@ mod tests {
     #[test]
     fn a_success_resets_one_monitor_and_no_other() {
         let (a, b) = (Key::new("bots", "a"), Key::new("bots", "b"));
-        let backoff = Backoff::default();
-        backoff.failed(&a);
-        assert_eq!(backoff.failed(&a), 2);
-        backoff.failed(&b);
+        let (backoff, cap) = (Backoff::default(), Duration::from_secs(60));
+        let mut now = Instant::now();
+        let mut fails = |key: &Key| {
+            now += cap;
+            backoff.failed(key, cap, now).failures
+        };
+        fails(&a);
+        assert_eq!(fails(&a), 2);
+        fails(&b);
         backoff.forget(&a);
         assert_eq!((backoff.failures(&a), backoff.failures(&b)), (0, 1));
-        assert_eq!(backoff.failed(&a), 1);
+        assert_eq!(fails(&a), 1);
+    }
+
+    #[test]
+    fn a_try_before_its_time_is_no_further_failure_and_changes_nothing_about_the_next() {
+        let (key, cap, begun) = (Key::new("bots", "a"), Duration::from_secs(60), Instant::now());
+        let backoff = Backoff::default();
+        let first = backoff.failed(&key, cap, begun);
+        assert_eq!(first.failures, 1);
+        let early = Duration::from_millis(100);
+        for n in 1..3 {
+            let passed = early * n;
+            let again = backoff.failed(&key, cap, begun + passed);
+            assert_eq!((again.failures, again.wait + passed), (1, first.wait));
+        }
+        let due = begun + first.wait;
+        assert_eq!(backoff.failed(&key, cap, due).failures, 2);
+        // Another reason, for which nothing is gained by waiting as long.
+        let soon = Duration::from_millis(10);
+        let sooner = backoff.failed(&key, soon, due);
+        assert_eq!(
+            sooner,
+            Retry {
+                failures: 2,
+                wait: soon
+            }
+        );
     }
 }

@@ -77,8 +77,6 @@ pub struct Watch {
     pub name: &'static str,
     /// From where.
     pub area: Area,
-    /// Whether the operator may have been meant to do without: then a refusal is no failure.
-    pub optional: bool,
 }
 
 /// As it stands in the log.
@@ -126,10 +124,6 @@ pub async fn follow<K: Debug, S: Stream<Item = watcher::Result<Event<K>>>>(
         if code == Some(GONE) {
             // The ordinary life of a watch.
             debug!(watch = %of, %error, "the watch starts again");
-        } else if code == Some(FORBIDDEN) && of.optional {
-            if !refusal.goes_on() {
-                info!(watch = %of, "the operator may not watch, and does without");
-            }
         } else {
             metrics.failed("watch");
             if code == Some(FORBIDDEN) {
@@ -150,19 +144,13 @@ pub async fn follow<K: Debug, S: Stream<Item = watcher::Result<Event<K>>>>(
             // A watch that goes on where it was is silent until something changes; a new one tells what there is.
             stream = Box::pin(begin());
         }
-        let mut wait = pause.next().unwrap_or_default();
-        if of.optional && lack.is_told() {
-            wait = RIGHTS;
-        }
-        tokio::time::sleep(wait).await;
+        tokio::time::sleep(pause.next().unwrap_or_default()).await;
     }
 }
 
 const FORBIDDEN: u16 = 403;
 const NOT_FOUND: u16 = 404;
 const GONE: u16 = 410;
-/// When it is asked again whether the operator has got a right that it can do without.
-const RIGHTS: Duration = Duration::from_secs(60);
 /// The watch is tried again every few seconds; who reads the log wants to know once, and not to forget.
 const REMINDER: Duration = Duration::from_secs(600);
 
@@ -215,11 +203,6 @@ impl Lacking {
     fn ended(&mut self) {
         self.run = None;
     }
-
-    /// Whether the operator does without.
-    fn is_told(&self) -> bool {
-        self.run.as_ref().is_some_and(|run| run.told)
-    }
 }
 
 /// When something was last said that is not to be said all the time.
@@ -241,11 +224,6 @@ impl Said {
             self.last = Some(Instant::now());
         }
         news
-    }
-
-    /// It happens once more. Whether it was said before.
-    fn goes_on(&mut self) -> bool {
-        self.last.replace(Instant::now()).is_some()
     }
 
     /// It has ended. Whether it was said before.

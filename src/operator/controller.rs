@@ -155,7 +155,7 @@ async fn term(context: Arc<Context>, concurrency: u16, shutdown: CancellationTok
         retry,
         Arc::clone(&context),
         store,
-        queue.take_until(shutdown.cancelled_owned()),
+        queue.take_until(shutdown.clone().cancelled_owned()),
         config,
     );
     let applied = applied.for_each(|result| async move {
@@ -168,10 +168,7 @@ async fn term(context: Arc<Context>, concurrency: u16, shutdown: CancellationTok
             Err(error) => error!(%error, "the controller failed"),
         }
     });
-    tokio::select! {
-        () = applied => {}
-        () = upkeep::abandoned(&context) => {}
-    }
+    tokio::join!(applied, upkeep::abandoned(&context, &shutdown));
 }
 
 type Reconciled = Pin<Box<dyn Future<Output = Result<Action, Failed>> + Send>>;

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::jiff::Timestamp;
 use kube::runtime::watcher::Event;
 use tokio::sync::Notify;
 
@@ -133,8 +134,10 @@ impl Pods {
         if records.get(namespace).and_then(|pods| pods.get(name)) == new.as_ref() {
             return;
         }
-        let life = new.as_ref().and_then(|new| new.life.as_ref());
-        if life.is_some_and(|life| life.update.is_some()) {
+        if new
+            .as_ref()
+            .is_some_and(|new| is_undone(new, Timestamp::now().as_second()))
+        {
             self.undone.notify_one();
         }
         let labels: Vec<Arc<str>> = {
@@ -254,16 +257,10 @@ impl Pods {
             .iter()
             .flat_map(|(namespace, pods)| pods.iter().map(move |pod| (namespace, pod)));
         let abandoned = all.filter_map(|(namespace, (name, record))| {
-            let (
-                Exporter::Injected {
-                    monitor, image, state, ..
-                },
-                Some(life),
-            ) = (&record.exporter, &record.life)
-            else {
+            let (Exporter::Injected { monitor, .. }, Some(life)) = (&record.exporter, &record.life) else {
                 return None;
             };
-            if !update::is_undone(life, image, state, clock) {
+            if !is_undone(record, clock) {
                 return None;
             }
             let by = Key::new(namespace, monitor);
@@ -365,6 +362,14 @@ impl<'a> Wanted<'a> {
         // Most pods belong to somebody else: a look into the text saves building their maps.
         let may = self.packed.iter().all(|label| labels.contains(label.as_str()));
         may && selects(self.selector, &unpacked(labels))
+    }
+}
+
+/// Whether the image of a pod's exporter would be taken back if nobody looked after it any more.
+fn is_undone(record: &Record, clock: i64) -> bool {
+    match (&record.exporter, &record.life) {
+        (Exporter::Injected { image, state, .. }, Some(life)) => update::is_undone(life, image, state, clock),
+        _ => false,
     }
 }
 

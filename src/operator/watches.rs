@@ -68,38 +68,23 @@ const EACH: [&str; 10] = [
 /// When the API server is asked again which kinds it serves.
 const LOOK: Duration = Duration::from_secs(30);
 
-/// What the operator asks of the kinds without a namespace: definitions and namespaces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Whole {
-    /// They are watched.
-    Watched,
-    /// They are watched if it has the right to.
-    IfAllowed,
-    /// Nothing.
-    Left,
-}
-
 /// What is watched.
 #[derive(Clone, Debug)]
 pub struct Layout {
     /// Where the monitors and all that belongs to them are.
     pub areas: Vec<Area>,
-    /// What else.
-    pub whole: Whole,
+    /// Whether the kinds without a namespace are, too: definitions and namespaces.
+    pub whole: bool,
 }
 
 impl Layout {
-    /// For an operator of these namespaces; of none, the whole cluster. One that registers no webhook has nothing to do with
-    /// what is not in them.
+    /// For an operator of these namespaces; of none, the whole cluster. One of named namespaces asks for nothing outside of them:
+    /// its roles would refuse it.
     #[must_use]
-    pub fn of(namespaces: &BTreeSet<String>, injects: bool) -> Self {
+    pub fn of(namespaces: &BTreeSet<String>) -> Self {
         Self {
             areas: Area::of(namespaces),
-            whole: match (namespaces.is_empty(), injects) {
-                (true, _) => Whole::Watched,
-                (false, true) => Whole::IfAllowed,
-                (false, false) => Whole::Left,
-            },
+            whole: namespaces.is_empty(),
         }
     }
 
@@ -174,7 +159,7 @@ struct Watches {
     context: Arc<Context>,
     caches: Caches,
     area: Area,
-    whole: Whole,
+    whole: bool,
 }
 
 impl Watches {
@@ -187,7 +172,6 @@ impl Watches {
         let of = Watch {
             name,
             area: self.area.clone(),
-            optional: WHOLE.contains(&name) && self.whole == Whole::IfAllowed,
         };
         follow(of, self.caches.clone(), &self.context.metrics, begin, take).await;
     }
@@ -199,10 +183,10 @@ impl Watches {
 
     /// Where the definitions may not be read, the API server is asked what it serves.
     async fn definitions(self) {
-        let unread = watch::Sender::new(self.whole == Whole::Left);
+        let unread = watch::Sender::new(!self.whole);
         let looking = self.look(unread.subscribe());
         let following = async {
-            if self.whole == Whole::Left {
+            if !self.whole {
                 return std::future::pending().await;
             }
             let api: Api<Watched<PartialObjectMeta<CustomResourceDefinition>>> = Api::all(self.client.clone());
@@ -265,7 +249,7 @@ impl Watches {
     }
 
     async fn namespaces(self) {
-        if self.whole == Whole::Left {
+        if !self.whole {
             self.context.landscape.namespaces(None);
             self.caches.filled(NAMESPACES, &Area::Cluster);
             return std::future::pending().await;
@@ -380,15 +364,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_operator_of_some_namespaces_that_registers_no_webhook_asks_for_nothing_outside_of_them() {
-        let some = BTreeSet::from(["bots".to_owned(), "games".to_owned()]);
-        for (namespaces, injects, whole, areas) in [
-            (BTreeSet::new(), true, Whole::Watched, 1),
-            (BTreeSet::new(), false, Whole::Watched, 1),
-            (some.clone(), true, Whole::IfAllowed, 2),
-            (some, false, Whole::Left, 2),
+    fn an_operator_of_some_namespaces_watches_nothing_outside_of_them() {
+        for (namespaces, whole, areas) in [
+            (BTreeSet::new(), true, 1),
+            (BTreeSet::from(["bots".to_owned(), "games".to_owned()]), false, 2),
         ] {
-            let layout = Layout::of(&namespaces, injects);
+            let layout = Layout::of(&namespaces);
             assert_eq!((layout.whole, layout.areas.len()), (whole, areas));
             let pending = layout.caches().pending();
             assert_eq!(pending.len(), 3 + 10 * areas, "{pending:?}");

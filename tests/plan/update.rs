@@ -1,7 +1,7 @@
 use json_patch::{Patch, PatchErrorKind};
 use rosey_monitor::api::RoseyMonitor;
 use rosey_monitor::plan::Platform;
-use rosey_monitor::plan::injection::update::{Change, Note, back, replacement, update};
+use rosey_monitor::plan::injection::update::{Change, Note, back, replacement, undone, update};
 use rosey_monitor::plan::injection::{Injection, inject};
 use serde_json::{Value, json};
 
@@ -224,11 +224,26 @@ fn the_way_back_restores_the_pod_and_says_why() {
 }
 
 #[test]
+fn an_image_that_nobody_has_judged_goes_without_a_trace() {
+    for restart_policy in ["Always", "Never"] {
+        let before = running(restart_policy);
+        let tried = apply(&before, &operations(updated(&before))).unwrap();
+        let after = apply(&tried, &operations(undone(&tried, &Platform::default()))).unwrap();
+        assert_eq!(after, before);
+        assert_eq!(undone(&after, &Platform::default()), Change::Nothing);
+        // What was judged stays so.
+        let failed = apply(&tried, &operations(back(&tried, &Platform::default(), "why"))).unwrap();
+        assert_eq!(undone(&failed, &Platform::default()), Change::Nothing);
+    }
+}
+
+#[test]
 fn a_note_that_somebody_else_wrote_brings_no_image_of_theirs() {
     let mut pod = running("Always");
     let note = |from: &str| json!({"from": from, "to": "rosey-monitor/rosey-exporter:1", "at": 0}).to_string();
     pod["metadata"]["annotations"]["rosey.dev/update"] = json!(note("evil/miner:1"));
     assert!(matches!(back(&pod, &Platform::default(), "why"), Change::Left(_)));
+    assert!(matches!(undone(&pod, &Platform::default()), Change::Left(_)));
     for hostile in ["", "{", "null", "[]", r#"{"from":1}"#, &note(&"a".repeat(3000))] {
         pod["metadata"]["annotations"]["rosey.dev/update"] = json!(hostile);
         assert_eq!(back(&pod, &Platform::default(), "why"), Change::Nothing, "{hostile}");

@@ -33,12 +33,7 @@ async fn followed(answers: impl IntoIterator<Item = Answer>) -> Followed {
     let of = Watch {
         name: "pods",
         area: Area::Cluster,
-        optional: false,
     };
-    followed_as(of, answers).await
-}
-
-async fn followed_as(of: Watch, answers: impl IntoIterator<Item = Answer>) -> Followed {
     let (metrics, caches) = (
         Metrics::new().unwrap(),
         Caches::new(&[], &["pods"], std::slice::from_ref(&of.area)),
@@ -86,26 +81,6 @@ async fn an_operator_that_may_not_watch_from_the_start_does_not_wait() {
     let followed = followed([Ok(Event::Init), failed(FORBIDDEN)]).await;
     assert_eq!(followed.refused, 1);
     assert!(followed.filled);
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_may_be_done_without_is_asked_for_once_a_minute_and_its_refusal_is_no_failure() {
-    let of = Watch {
-        name: "pods",
-        area: Area::Namespace("bots".into()),
-        optional: true,
-    };
-    let begun = Instant::now();
-    let refused = || [Ok(Event::Init), failed(FORBIDDEN)];
-    let followed = followed_as(of, repeat_with(refused).take(60).flatten()).await;
-    assert_eq!(followed.refused, 1);
-    assert!(followed.filled);
-    assert!(begun.elapsed() >= Duration::from_secs(3_600), "{:?}", begun.elapsed());
-    assert!(
-        !followed.metrics.contains("rosey_operator_errors_total"),
-        "{}",
-        followed.metrics
-    );
 }
 
 #[tokio::test]

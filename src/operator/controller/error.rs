@@ -1,14 +1,14 @@
 //! Why a reconcile failed, and how long the next try may wait.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kube::runtime::controller::Action;
 use tracing::warn;
 
 use super::Context;
 use crate::api::RoseyMonitor;
-use crate::operator::backoff::delay;
+use crate::operator::backoff::Retry;
 use crate::operator::key::Key;
 use crate::operator::{apply, refused_pods, status};
 
@@ -75,27 +75,27 @@ pub(super) fn retry(monitor: Arc<RoseyMonitor>, failed: &Failed, context: Arc<Co
         context.forget(&key);
         return Action::await_change();
     }
-    let wait = wait(&key, &failed.error, &context);
-    let sooner = wait.into_iter().chain(failed.again).min();
-    sooner.map_or_else(Action::await_change, Action::requeue)
+    wait(&key, failed, &context).map_or_else(Action::await_change, Action::requeue)
 }
 
-/// How long a monitor waits after this failure; nothing if it becomes due by itself.
-pub(super) fn wait(key: &Key, error: &Error, context: &Context) -> Option<Duration> {
+/// How long a monitor waits after this failure; nothing if it becomes due by itself. Its pods may want it sooner.
+pub(super) fn wait(key: &Key, failed: &Failed, context: &Context) -> Option<Duration> {
+    let Failed { error, again } = failed;
+    let sooner = |wait: Duration| Some(again.map_or(wait, |again| again.min(wait)));
     if error.category() == "not_leader" {
         // The lease may have been renewed late, without a new term that looks at every monitor. A term that ends drops this.
-        return Some(LATE);
+        return sooner(LATE);
     }
     if matches!(error, Error::Apply(apply::Error::Missing(_))) && !context.landscape.missing().is_empty() {
         // The definitions are watched, or asked for again and again: every monitor becomes due when they come.
-        return None;
+        return *again;
     }
     if matches!(error, Error::Status(status::Error::Changed)) {
         // Nothing failed: somebody else wrote first.
-        return Some(LATE);
+        return sooner(LATE);
     }
-    let failures = context.backoff.failed(key);
-    let delay = delay(failures, error.cap());
-    warn!(monitor = %key, %error, failures, retry_in = ?delay, "reconcile failed");
-    Some(delay)
+    let Retry { failures, wait } = context.backoff.failed(key, error.cap(), Instant::now());
+    let wait = sooner(wait);
+    warn!(monitor = %key, %error, failures, retry_in = ?wait, "reconcile failed");
+    wait
 }

@@ -68,15 +68,24 @@ async fn what_was_begun_with_a_pod_is_gone_on_with_however_long_the_rest_waits_a
     pod["metadata"]["annotations"][crate::api::UPDATE_ANNOTATION] = json!(trial.to_string());
     world.shown(&pod);
     let key = Key::of(&seen);
+    let backoff = &world.context.backoff;
     for _ in 0..30 {
-        world.context.backoff.failed(&key);
+        backoff.failed(&key, Duration::ZERO, Instant::now());
     }
-    let failed = reconcile(&seen, &world.context).await.unwrap_err();
+    let mut failed = reconcile(&seen, &world.context).await.unwrap_err();
     assert_eq!(failed.error.category(), "name_taken");
-    assert!(wait(&key, &failed.error, &world.context) > Some(Duration::from_secs(5)));
     // The new container has to run for so long before the next pod's turn.
-    let next = retry(seen, &failed, Arc::clone(&world.context));
-    assert_eq!(next, Action::requeue(Duration::from_secs(5)));
+    for _ in 0..3 {
+        let next = retry(Arc::clone(&seen), &failed, Arc::clone(&world.context));
+        assert_eq!(next, Action::requeue(Duration::from_secs(5)));
+    }
+    assert_eq!(
+        backoff.failures(&key),
+        31,
+        "what comes for the pod's sake is no try of the rest"
+    );
+    failed.again = None;
+    assert!(wait(&key, &failed, &world.context) > Some(Duration::from_secs(5)));
 }
 
 #[tokio::test]

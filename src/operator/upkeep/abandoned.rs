@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::turn::{Changed, Error, Turn};
@@ -11,16 +12,14 @@ use super::{AGAIN, RIGHTS};
 use crate::operator::controller::Context;
 use crate::operator::metrics::ImageChange;
 use crate::operator::sidecars::Selected;
-use crate::plan::injection::update::back;
-
-/// What the pod says of it.
-const WHY: &str = "the image was on trial when the pod's monitor went, or chose other pods";
+use crate::plan::injection::update::undone;
 
 /// Gives exporters their old image back whose new one was on trial when their monitor was deleted, or chose other pods: it has no
-/// reconcile any more that would. Never ends. What it works from stands on the pods, so it does not matter who led then.
-pub async fn abandoned(context: &Context) {
+/// reconcile any more that would. What it works from stands on the pods, so it does not matter who led then. Goes on until
+/// `shutdown`, and then brings the pod to its end that it has begun with: a request that is dropped may be done or not.
+pub async fn abandoned(context: &Context, shutdown: &CancellationToken) {
     if !context.upkeep.settings.update {
-        return std::future::pending().await;
+        return;
     }
     let mut given_up = BTreeSet::new();
     loop {
@@ -29,6 +28,9 @@ pub async fn abandoned(context: &Context) {
         let platform = context.landscape.platform().borrow().clone();
         let mut again: Option<Duration> = None;
         for (key, pod) in pods {
+            if shutdown.is_cancelled() {
+                return;
+            }
             if given_up.contains(pod.uid()) {
                 continue;
             }
@@ -54,6 +56,7 @@ pub async fn abandoned(context: &Context) {
         tokio::select! {
             () = context.pods.may_be_abandoned() => {}
             () = wait => {}
+            () = shutdown.cancelled() => return,
         }
     }
 }
@@ -68,7 +71,7 @@ enum Next {
 
 async fn put_back(turn: &Turn<'_>, pod: &Selected) -> Next {
     let counts = &turn.context.metrics;
-    let error: Error = match turn.change(pod, |live| back(live, turn.platform, WHY)).await {
+    let error: Error = match turn.change(pod, |live| undone(live, turn.platform)).await {
         Ok(Changed::Done) => {
             counts.changed_image(ImageChange::PutBack);
             return Next::Watch;
@@ -89,3 +92,6 @@ async fn put_back(turn: &Turn<'_>, pod: &Selected) -> Next {
     counts.changed_image(ImageChange::Failed);
     Next::After(if error.lacks_rights() { RIGHTS } else { AGAIN })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,33 +1,25 @@
-use std::sync::Arc;
-
-use kube::core::DeserializeGuard;
-use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 
 use super::turn::Error;
 use super::*;
 use crate::api::UPDATE_ANNOTATION;
 use crate::cluster::client::RequestError;
-use crate::operator::area::Area;
-use crate::operator::controller;
 use crate::operator::leader::Leadership;
-use crate::operator::world::{World, asked, carrying, failure, monitor};
+use crate::operator::world::{World, carrying, failure, monitor};
 
-const UPDATES: Settings = Settings {
+pub(super) const UPDATES: Settings = Settings {
     update: true,
     repair: false,
 };
-const POD: &str = "/api/v1/namespaces/bots/pods/rosey-1";
 
 /// The same exporter, in an older version.
-fn old() -> String {
+pub(super) fn old() -> String {
     let image = Platform::default().exporter_image;
     format!("{}:old", image.rsplit_once(':').unwrap().0)
 }
 
 /// A pod on trial with the wanted image, which can't be pulled.
-fn on_trial() -> Value {
+pub(super) fn on_trial() -> Value {
     let wanted = Platform::default().exporter_image;
     let mut pod = carrying(&wanted);
     let note = json!({"from": old(), "to": wanted, "container": "1", "ran": true, "at": Timestamp::now().as_second()});
@@ -148,54 +140,4 @@ async fn an_eviction_that_is_refused_gives_the_turn_back_and_is_tried_again_late
         let counted = format!("rosey_operator_evictions_total{{result=\"{result}\"}} 1");
         assert!(world.context.metrics.text().unwrap().contains(&counted), "{counted}");
     }
-}
-
-#[tokio::test]
-async fn an_image_on_trial_is_put_back_when_its_monitor_is_deleted() {
-    let log = Arc::new(Mutex::new(Vec::new()));
-    let heard = Arc::clone(&log);
-    let mut world = World::that_keeps(UPDATES, Leadership::fixed(true), move |text| {
-        let mut heard = heard.lock().unwrap();
-        heard.push(text.to_owned());
-        if !text.contains(POD) {
-            return failure(404, "NotFound");
-        }
-        // The watch has not shown the change yet, and the pod itself does.
-        let changed = heard.iter().any(|text| text.starts_with("PATCH "));
-        (200, if changed { carrying(&old()) } else { on_trial() })
-    });
-    // A controller begins, and ends, when the monitors have been listed.
-    world.feed.observe(&Area::Cluster, Event::Init);
-    world.feed.observe(&Area::Cluster, Event::InitDone);
-    let seen = world.seen(&monitor("m", 1));
-    world.shown(&on_trial());
-    let clock = Timestamp::now().as_second();
-    assert!(world.context.pods.abandoned(clock).is_empty(), "it is looked after");
-
-    world
-        .feed
-        .observe(&Area::Cluster, Event::Delete(DeserializeGuard(Ok((*seen).clone()))));
-    let shutdown = CancellationToken::new();
-    let running = tokio::spawn(controller::run(Arc::clone(&world.context), 1, shutdown.clone()));
-    let counted = "rosey_operator_image_changes_total{result=\"put_back\"} 1";
-    let done = async {
-        while !world.context.metrics.text().unwrap().contains(counted) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    let done = tokio::time::timeout(Duration::from_secs(10), done).await;
-    assert!(done.is_ok(), "{:?}", log.lock().unwrap());
-    shutdown.cancel();
-    let ended = tokio::time::timeout(Duration::from_secs(10), running).await;
-    ended.unwrap().unwrap();
-    let patches = asked(&log, &format!("PATCH {POD}"));
-    let [patch] = &*patches else { panic!("{patches:?}") };
-    let image = format!(
-        r#"{{"op":"replace","path":"/spec/containers/1/image","value":"{}"}}"#,
-        old()
-    );
-    assert!(
-        patch.contains(&image) && patch.contains(r#"\"failed\":\"the image was on trial"#),
-        "{patch}"
-    );
 }

@@ -148,12 +148,13 @@ impl<'a> Pod<'a> {
         if !self.0["metadata"]["annotations"].is_object() {
             operations.push(add("/metadata/annotations", &Value::Object(Map::new())));
         }
-        // RFC 6901: `/` in a name is `~1`.
-        operations.push(add(
-            &format!("/metadata/annotations/{}", key.replace('~', "~0").replace('/', "~1")),
-            &json!(value),
-        ));
+        operations.push(add(&path(key), &json!(value)));
         operations
+    }
+
+    /// The operation that removes an annotation, which the pod has.
+    pub fn unannotate(key: &str) -> Value {
+        json!({ "op": "remove", "path": path(key) })
     }
 
     /// Operations that append to a list of the spec, or begin it.
@@ -176,4 +177,10 @@ fn is_same_amount(one: &Value, other: &Value) -> bool {
 
 fn ports(container: &Value) -> impl Iterator<Item = &Value> {
     container["ports"].as_array().into_iter().flatten()
+}
+
+/// Where an annotation stands. RFC 6901: `/` in a name is `~1`.
+fn path(annotation: &str) -> String {
+    let name = annotation.replace('~', "~0").replace('/', "~1");
+    format!("/metadata/annotations/{name}")
 }

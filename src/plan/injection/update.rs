@@ -96,12 +96,31 @@ pub fn update<'a>(
         at: now,
         failed: None,
     };
-    sidecar.change(wanted, &note).map_or(Change::Nothing, Change::Patch)
+    sidecar
+        .change(wanted, Some(&note))
+        .map_or(Change::Nothing, Change::Patch)
 }
 
 /// The change back to the image before, because the new one did not run for this reason.
 #[must_use]
 pub fn back(pod: &Value, platform: &Platform, why: &str) -> Change {
+    returned(pod, platform, |note| {
+        Some(Note {
+            failed: Some(why.chars().take(LONGEST_REASON).collect()),
+            ..note
+        })
+    })
+}
+
+/// The change back to the image before, because nobody is there to judge the new one: the note goes, so that another monitor of the
+/// same name may try it.
+#[must_use]
+pub fn undone(pod: &Value, platform: &Platform) -> Change {
+    returned(pod, platform, |_| None)
+}
+
+/// The change back to the image before, with what the note becomes.
+fn returned(pod: &Value, platform: &Platform, becomes: impl FnOnce(Note) -> Option<Note>) -> Change {
     let note = Pod(pod).annotation(UPDATE_ANNOTATION).and_then(Note::read);
     let (Some(sidecar), Some(note)) = (Sidecar::of(pod), note) else {
         return Change::Nothing;
@@ -114,11 +133,9 @@ pub fn back(pod: &Value, platform: &Platform, why: &str) -> Change {
         return Change::Left(format!("the operator does not allow image {}", note.from));
     }
     let from = note.from.clone();
-    let failed = Note {
-        failed: Some(why.chars().take(LONGEST_REASON).collect()),
-        ..note
-    };
-    sidecar.change(&from, &failed).map_or(Change::Nothing, Change::Patch)
+    sidecar
+        .change(&from, becomes(note).as_ref())
+        .map_or(Change::Nothing, Change::Patch)
 }
 
 /// Whether a new pod in place of this one would get the exporter of the one monitor that selects it.
@@ -221,8 +238,8 @@ impl<'a> Sidecar<'a> {
         statuses.find(|status| status["name"] == CONTAINER).unwrap_or(NONE)
     }
 
-    /// The operations that set the image and the annotations, if the pod still is what was read.
-    fn change(&self, image: &str, note: &Note) -> Option<Vec<Value>> {
+    /// The operations that set the image and the annotations, if the pod still is what was read; without a note, that goes.
+    fn change(&self, image: &str, note: Option<&Note>) -> Option<Vec<Value>> {
         let path = format!("/spec/{}/{}", self.list, self.index);
         let test = |path: &str, value: &Value| json!({ "op": "test", "path": path, "value": value });
         let mut container = written(self.container);
@@ -236,8 +253,10 @@ impl<'a> Sidecar<'a> {
         ];
         let injected = format!("{}@{}", self.monitor, hash(&container));
         operations.extend(self.pod.annotate(INJECTED_ANNOTATION, &injected));
-        let note = serde_json::to_string(note).ok()?;
-        operations.extend(self.pod.annotate(UPDATE_ANNOTATION, &note));
+        match note {
+            Some(note) => operations.extend(self.pod.annotate(UPDATE_ANNOTATION, &serde_json::to_string(note).ok()?)),
+            None => operations.push(Pod::unannotate(UPDATE_ANNOTATION)),
+        }
         Some(operations)
     }
 }

@@ -148,6 +148,30 @@ fn flux_and_helm_wait_for_what_comes_and_give_up_on_what_only_a_user_can_mend() 
 }
 
 #[test]
+fn argo_cd_and_kstatus_agree_but_where_one_of_them_has_no_word_for_it() {
+    let documents = documents();
+    let argo_cd = judged(&["argocd", &script()], documents.values());
+    let kstatus = judged(&["kstatus"], documents.values());
+    let same = [
+        ("Progressing", "InProgress"),
+        ("Healthy", "Current"),
+        ("Degraded", "Failed"),
+    ];
+    let verdicts = documents.keys().zip(argo_cd.iter().zip(&kstatus));
+    let differ: Vec<_> = verdicts
+        .map(|(name, (argo_cd, kstatus))| (name.as_str(), argo_cd.0.as_str(), kstatus.0.as_str()))
+        .filter(|(_, argo_cd, kstatus)| !same.contains(&(*argo_cd, *kstatus)))
+        .collect();
+    let expected = [
+        // kstatus gives up at Failed, and the operator does not: it tries again. Argo CD looks again after Degraded.
+        ("apply-failed", "Degraded", "InProgress"),
+        ("paused", "Suspended", "Current"),
+        ("paused-when-created", "Suspended", "InProgress"),
+    ];
+    assert_eq!(differ, expected);
+}
+
+#[test]
 fn a_monitor_that_is_being_deleted_is_waited_for_until_it_is_gone() {
     let mut leaving = yaml(&read(&documents()["ready"]));
     leaving["metadata"]["deletionTimestamp"] = json!("2026-11-20T09:00:00Z");

@@ -1,3 +1,5 @@
+use futures::FutureExt;
+
 use super::*;
 use crate::api::UPDATE_ANNOTATION;
 
@@ -69,5 +71,36 @@ fn a_change_is_undone_where_no_monitor_looks_after_it_until_its_container_runs()
         }
         feed.apply_watcher_event(&Event::Delete(monitor));
         assert_eq!(abandoned(), expected, "{what}");
+    }
+}
+
+#[test]
+fn a_pod_asks_for_a_look_only_while_its_change_may_have_to_be_undone() {
+    let now = k8s_openapi::jiff::Timestamp::now().as_second();
+    let note = |at: i64| {
+        let note = json!({"from": "1", "to": "2", "container": "old", "ran": true, "at": at}).to_string();
+        json!({"metadata": {"annotations": {UPDATE_ANNOTATION: note}}})
+    };
+    let with = |mut change: Value, other: &Value| {
+        json_patch::merge(&mut change, other);
+        on_trial(&change)
+    };
+    let runs = json!([{"name": CONTAINER, "containerID": "new", "state": {"running": {}}}]);
+    let runs = json!({"status": {"containerStatuses": runs}});
+    let failed = json!({"from": "1", "to": "2", "at": now, "failed": "ErrImagePull"}).to_string();
+    let failed = json!({"metadata": {"annotations": {UPDATE_ANNOTATION: failed}}});
+    for (what, pod, asks) in [
+        ("it can't be pulled", with(note(now), &json!({})), true),
+        ("it runs", with(note(now), &runs), false),
+        ("it was long ago", with(note(CLOCK - 3600), &json!({})), false),
+        ("it is undone", with(failed, &json!({})), false),
+    ] {
+        let (all, _feed, _due, _monitor) = cluster(vec![]);
+        let all = all.closely(true);
+        let asked = || all.may_be_abandoned().now_or_never().is_some();
+        // The list of the pods has asked.
+        asked();
+        all.observe(&Area::Cluster, Event::Apply(pod));
+        assert_eq!(asked(), asks, "{what}");
     }
 }

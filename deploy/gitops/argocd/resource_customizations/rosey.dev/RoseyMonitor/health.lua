@@ -37,7 +37,8 @@ if ready.status == "True" then
   return hs
 end
 
-if ready.status == "False" then
+-- The monitor goes on by itself as soon as prometheus-operator's definitions are there, so nothing that waits for it has to give up.
+if ready.status == "False" and ready.reason ~= "PrometheusOperatorMissing" then
   hs.status = "Degraded"
 end
 hs.message = ready.message
