@@ -156,6 +156,30 @@ kind-images: tools ## Write images of prometheus-operator, its config reloader, 
 	  image alertmanager "$$(pinned alertmanager github.com/prometheus/alertmanager)"
 	} | tee $(IMAGES)/stack-digests
 
+# The images first, one set after the other: they are put together in the same folder. KIND takes flags of `kind-test`, such as
+# "--only story --keep"; FROM names the folder of a release to upgrade from, in place of the last one.
+KIND_TEST = $${CARGO_TARGET_DIR:-target}/debug/kind-test
+
+.PHONY: kind-cluster-parts
+kind-cluster-parts: chart-tools
+	@$(MAKE) --no-print-directory images
+	$(MAKE) --no-print-directory kind-images
+	cargo build --quiet --locked --package kind-test
+
+.PHONY: kind-test
+kind-test: kind-cluster-parts ## Install all of it on a kind cluster, and play what only real kubelets show (needs Docker; ten minutes)
+	@$(KIND_TEST) $(KIND)
+
+.PHONY: kind-test-full
+kind-test-full: kind-cluster-parts ## Play the second set: drain, latency, named namespaces, removal, upgrade (FROM=folder of a release)
+	@from=$(FROM)
+	if [ -z "$$from" ]; then
+	  release=$$(awk 'END { print $$1 }' tools/releases/versions)
+	  tools/releases/build "$$release"
+	  from=$$(tools/releases/build path "$$release")
+	fi
+	$(KIND_TEST) --full --from "$$from" $(KIND)
+
 # The second table costs prometheus-operator's share of two cores; BENCH takes flags of `lab bench`, and then it is one.
 .PHONY: bench
 bench: tools ## Measure a release build with a thousand monitors, without and with prometheus-operator (half an hour)

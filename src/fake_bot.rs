@@ -1,5 +1,6 @@
 //! A chat bot that only pretends: it answers as the real ones do, and breaks on demand.
 
+mod inbox;
 mod logs;
 mod plugins;
 mod state;
@@ -32,6 +33,7 @@ On the control port, and on the bot's port too while it listens:
                       what each of them uses
     plugin_crashes    how often the first one crashed
   POST /control/recover   back to the first state; counters and uptime go on
+  POST /inbox/NAME  keeps what is posted, such as alerts; GET returns it as a JSON list, the oldest first
 
 Faults:
   not-running    status is \"stopped\", and not connected     disconnected   connected is false

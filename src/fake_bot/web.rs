@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
 use super::Options;
+use super::inbox::Inbox;
 use super::logs::Log;
 use super::state::{Change, Fault, Shape, State};
 
@@ -23,6 +24,7 @@ struct Bot {
     state: Arc<Mutex<State>>,
     changed: Arc<Notify>,
     log: Option<Arc<Mutex<Log>>>,
+    inbox: Inbox,
     shape: Shape,
     drift: bool,
 }
@@ -58,6 +60,7 @@ pub(super) async fn serve(options: Options) -> std::io::Result<()> {
         state,
         changed: Arc::default(),
         log: log.map(|log| Arc::new(Mutex::new(log))),
+        inbox: Inbox::default(),
         shape: options.shape,
         drift: options.drift,
     };
@@ -117,10 +120,12 @@ async fn listen(listener: TcpListener, address: SocketAddr, bot: Bot) -> std::io
 }
 
 fn control_routes(bot: Bot) -> Router {
+    let inbox = bot.inbox.clone().routes();
     Router::new()
         .route("/control", get(describe).post(change))
         .route("/control/recover", post(recover))
         .with_state(bot)
+        .merge(inbox)
 }
 
 fn routes(bot: Bot) -> Router {

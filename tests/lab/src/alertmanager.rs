@@ -67,6 +67,12 @@ impl HeldAlert {
 }
 
 impl Alertmanager {
+    /// One that is no lab's own, such as one of a cluster behind a proxy.
+    #[must_use]
+    pub fn at(url: String, http: reqwest::Client) -> Self {
+        Self { url, http }
+    }
+
     /// Where it listens, for example `http://127.42.0.1:21093`.
     #[must_use]
     pub fn url(&self) -> &str {

@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use crate::wait;
 
 /// Knows which kinds the API server serves, and asks again when it meets one that it does not know.
-pub(crate) struct Manifests {
+pub struct Manifests {
     client: Client,
     served: Mutex<Option<Discovery>>,
 }
@@ -53,15 +53,21 @@ pub(crate) fn read(source: &str) -> Result<Vec<Value>> {
 }
 
 impl Manifests {
-    pub(crate) fn new(client: Client) -> Self {
+    /// Knows nothing yet.
+    #[must_use]
+    pub fn new(client: Client) -> Self {
         Self {
             client,
             served: Mutex::new(None),
         }
     }
 
-    /// Server-side apply of one object, with force, as `manager`. A definition of new kinds is waited for.
-    pub(crate) async fn apply(&self, manager: &str, object: &Value, namespace: &str) -> Result<DynamicObject> {
+    /// Server-side apply of one object, with force, as `manager`. A definition of new kinds is waited for. An object without a
+    /// namespace lands in `namespace`.
+    ///
+    /// # Errors
+    /// When the API server refuses it, or does not serve its kind.
+    pub async fn apply(&self, manager: &str, object: &Value, namespace: &str) -> Result<DynamicObject> {
         let (api, name) = self.api(object, namespace).await?;
         let params = PatchParams::apply(manager).force();
         let applied = api.patch(&name, &params, &Patch::Apply(object)).await?;
@@ -77,7 +83,10 @@ impl Manifests {
 
     /// Creates the definitions in these files, named `<group>_<plural>.yaml`, and waits until they are served; what exists
     /// stays as it is.
-    pub(crate) async fn define(&self, files: &[PathBuf]) -> Result<()> {
+    ///
+    /// # Errors
+    /// When the API server refuses one, or does not serve them in time.
+    pub async fn define(&self, files: &[PathBuf]) -> Result<()> {
         futures::future::try_join_all(files.iter().map(|file| self.create_definition(file))).await?;
         let names = files
             .iter()
@@ -111,7 +120,11 @@ impl Manifests {
         Ok(())
     }
 
-    pub(crate) async fn delete(&self, object: &Value, namespace: &str) -> Result<()> {
+    /// Deletes an object, its dependents in the background; one that is not there is passed over.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub async fn delete(&self, object: &Value, namespace: &str) -> Result<()> {
         let (api, name) = self.api(object, namespace).await?;
         match api.delete(&name, &DeleteParams::background()).await {
             Ok(_) => Ok(()),
@@ -120,7 +133,11 @@ impl Manifests {
         }
     }
 
-    pub(crate) async fn get(&self, kind: &str, namespace: &str, name: &str) -> Result<Option<DynamicObject>> {
+    /// An object of any kind, given as `apiVersion/Kind`; `None` if there is none.
+    ///
+    /// # Errors
+    /// When the API server does not serve the kind or does not answer.
+    pub async fn get(&self, kind: &str, namespace: &str, name: &str) -> Result<Option<DynamicObject>> {
         let (api_version, kind) = kind.rsplit_once('/').unwrap_or(("v1", kind));
         let (resource, scope) = self.resource(api_version, kind).await?;
         Ok(self.scoped(&resource, &scope, namespace).get_opt(name).await?)

@@ -136,6 +136,12 @@ struct Series {
 }
 
 impl Prometheus {
+    /// One that is no lab's own, such as one of a cluster behind a proxy.
+    #[must_use]
+    pub fn at(url: String, http: reqwest::Client) -> Self {
+        Self { url, http }
+    }
+
     /// Where it listens, for example `http://127.42.0.1:21090`.
     #[must_use]
     pub fn url(&self) -> &str {

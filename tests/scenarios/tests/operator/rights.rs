@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use kube::api::{DeleteParams, DynamicObject};
+use lab::Mark;
+use lab::rights::{Right, used};
 use lab::rosey::{OPERATOR, OPERATOR_NAMESPACE, OWN_RIGHTS, WATCHED_RIGHTS, WHOLE_RIGHTS};
-use lab::{Mark, Request};
 use serde_json::{Value, json};
 
 use crate::pods::{injected_namespace, namespaces_are_injected};
@@ -14,50 +15,10 @@ use crate::stage::{BOTS, CONFIG_MAP, MONITOR, POD_MONITOR, ROUTES, RULE, SOON, S
 /// The role for pods, which an operator gets only where it may write them.
 const SIDECARS: &str = "deploy/rbac/operator-sidecars-clusterrole.yaml";
 
-/// Verb, group and resource.
-type Right = (String, String, String);
-
-/// What a role's rules grant, one right each.
+/// What the roles of a file grant, one right each.
 fn granted(file: &str) -> Result<BTreeSet<Right>> {
-    let text = lab::rosey::text(file)?;
-    let mut rights = BTreeSet::new();
-    for role in serde_saphyr::from_multiple::<Value>(&text)? {
-        let list = |rule: &Value, field: &str| -> Vec<String> {
-            let items = rule[field].as_array().into_iter().flatten();
-            items.filter_map(|item| item.as_str().map(str::to_owned)).collect()
-        };
-        for rule in role["rules"].as_array().into_iter().flatten() {
-            for group in list(rule, "apiGroups") {
-                for resource in list(rule, "resources") {
-                    rights.extend(
-                        list(rule, "verbs")
-                            .into_iter()
-                            .map(|verb| (verb, group.clone(), resource.clone())),
-                    );
-                }
-            }
-        }
-    }
-    Ok(rights)
-}
-
-/// The rights that a request made use of: what was not done, needed none. An apply that creates needs `create` besides `patch`.
-fn used(request: &Request) -> Vec<Right> {
-    if !(200..400).contains(&request.response_status.code) {
-        return Vec::new();
-    }
-    let of = &request.object_ref;
-    let resource = if of.subresource.is_empty() {
-        of.resource.clone()
-    } else {
-        format!("{}/{}", of.resource, of.subresource)
-    };
-    let right = |verb: &str| (verb.to_owned(), of.api_group.clone(), resource.clone());
-    let mut rights = vec![right(&request.verb)];
-    if request.verb == "patch" && request.response_status.code == 201 {
-        rights.push(right("create"));
-    }
-    rights
+    let roles = serde_saphyr::from_multiple::<Value>(&lab::rosey::text(file)?)?;
+    Ok(roles.iter().flat_map(lab::rights::granted).collect())
 }
 
 /// An object that says it belongs to the monitor, as one of an earlier version's plan would.

@@ -1,0 +1,148 @@
+//! The product itself, installed by Helm as `docs/install.md` says.
+
+use anyhow::Result;
+use kube::api::{DynamicObject, ListParams};
+use serde_json::json;
+
+use crate::images::{Images, repository, tag};
+use crate::stack::LABEL;
+use crate::stage::{POD, SOON, Stage};
+
+/// The operator's namespace.
+pub const SYSTEM: &str = "rosey-system";
+/// The release's name, as in the documents.
+pub const RELEASE: &str = "rosey-monitor";
+/// What selects the operator's replicas.
+pub const OPERATORS: &str = "app.kubernetes.io/component=operator";
+const CHART: &str = "charts/rosey-monitor";
+
+/// A chart, and the images that go with it.
+#[derive(Clone, Debug)]
+pub struct Version {
+    /// A folder or a file.
+    pub chart: String,
+    pub operator: String,
+    pub exporter: String,
+}
+
+impl Version {
+    /// That of this checkout.
+    #[must_use]
+    pub fn current(images: &Images) -> Self {
+        Self {
+            chart: CHART.to_owned(),
+            operator: images.operator.image.clone(),
+            exporter: images.exporter.image.clone(),
+        }
+    }
+}
+
+/// The values that let the operator write the bots' pods.
+pub const WRITES_PODS: &[&str] = &["exporter.updateInPlace=true", "exporter.repair=true"];
+
+/// Installs a chart, or upgrades the release to it, and waits until the operator is ready. `more` are values over those of the stage.
+///
+/// # Errors
+/// When helm fails, or the operator does not become ready.
+pub async fn install(stage: &Stage, version: &Version, more: &[&str]) -> Result<String> {
+    stage.namespace(SYSTEM).await?;
+    let Version {
+        chart,
+        operator,
+        exporter,
+    } = version;
+    let values = [
+        format!("image.repository={}", repository(operator)),
+        format!("image.tag={}", tag(operator)),
+        format!("exporter.image.repository={}", repository(exporter)),
+        format!("exporter.image.tag={}", tag(exporter)),
+        format!("defaultObjectLabels.{}={}", LABEL.0, LABEL.1),
+        "podMonitor.interval=5s".to_owned(),
+    ];
+    let mut arguments = vec![
+        "upgrade",
+        "--install",
+        RELEASE,
+        chart,
+        "--namespace",
+        SYSTEM,
+        "--wait",
+        "--timeout",
+        "180s",
+    ];
+    for value in values.iter().map(String::as_str).chain(more.iter().copied()) {
+        arguments.extend(["--set", value]);
+    }
+    stage.cluster.helm(&arguments).await
+}
+
+/// `helm test`, as the documents have it.
+///
+/// # Errors
+/// When it fails.
+pub async fn test(stage: &Stage) -> Result<String> {
+    stage
+        .cluster
+        .helm(&["test", RELEASE, "--namespace", SYSTEM, "--timeout", "120s"])
+        .await
+}
+
+/// `helm uninstall`.
+///
+/// # Errors
+/// When it fails.
+pub async fn uninstall(stage: &Stage) -> Result<String> {
+    stage
+        .cluster
+        .helm(&[
+            "uninstall",
+            RELEASE,
+            "--namespace",
+            SYSTEM,
+            "--wait",
+            "--timeout",
+            "120s",
+        ])
+        .await
+}
+
+/// How many replicas the operator is to have; waits until it is so.
+///
+/// # Errors
+/// When it is not in time.
+pub async fn scale(stage: &Stage, replicas: usize) -> Result<()> {
+    let count = format!("--replicas={replicas}");
+    stage
+        .cluster
+        .kubectl(&["scale", "deployment/rosey-operator", "-n", SYSTEM, &count])
+        .await?;
+    stage
+        .until(SOON, "apps/v1/Deployment", SYSTEM, "rosey-operator", |deployment| {
+            let status = &deployment.data["status"];
+            let is = |field: &str| status[field].as_u64().unwrap_or(0) == replicas as u64;
+            is("replicas")
+                && is("readyReplicas")
+                && status["observedGeneration"] == json!(deployment.metadata.generation)
+        })
+        .await?;
+    if replicas > 0 {
+        return Ok(());
+    }
+    // What was asked to end serves on for some seconds.
+    lab::until(SOON, "the operator's pods to be gone", async || {
+        Ok(self::replicas(stage).await?.is_empty())
+    })
+    .await
+}
+
+/// The operator's pods, also those that are about to end.
+///
+/// # Errors
+/// When the API server does not answer.
+pub async fn replicas(stage: &Stage) -> Result<Vec<DynamicObject>> {
+    Ok(stage
+        .api(POD, "pods", SYSTEM)
+        .list(&ListParams::default().labels(OPERATORS))
+        .await?
+        .items)
+}

@@ -1,0 +1,90 @@
+//! The main story: a bot breaks, somebody is told, it recovers.
+
+use anyhow::{Context, Result, ensure};
+use lab::{DiscordMessage, Notification};
+use serde_json::json;
+
+use crate::bots::{control, received, running, watched, workload};
+use crate::stage::{PROPAGATED, SOON, Stage, name};
+
+/// Waits for a message after the first `before` ones that tells of an alert, or of its end.
+async fn told(stage: &Stage, place: &str, before: usize, alert: &str, resolved: bool) -> Result<DiscordMessage> {
+    let what = format!(
+        "the receiver to be told of {}{alert}",
+        if resolved { "the end of " } else { "" }
+    );
+    lab::eventually(SOON, &what, async || {
+        let all = received(stage, place).await?;
+        let messages: Vec<DiscordMessage> = serde_json::from_value(json!(all))?;
+        let tells = |message: &DiscordMessage| message.title().contains(alert) && message.is_resolved() == resolved;
+        let found = messages.into_iter().skip(before).find(tells);
+        found.map(Some).with_context(|| format!("it was told: {}", json!(all)))
+    })
+    .await
+}
+
+/// A namespace with a monitor in force and a bot, named `bot`: it is scraped, its rules are evaluated, its channel is known. Returns the
+/// name of the bot's pod.
+pub async fn watched_bot(stage: &Stage, place: &str) -> Result<String> {
+    watched(stage, place, |_| {}).await?;
+    stage
+        .apply(&workload(stage, "Deployment", (place, "bot"), "rosey", |_| {}))
+        .await?;
+    stage.until_injected(place, "rosey", 1).await?;
+    let pods = running(stage, place, "bot", 1).await?;
+    let pod = name(pods.first().context("no bot")?);
+    stage
+        .prometheus
+        .until(
+            PROPAGATED,
+            &format!("rosey_bot_up{{namespace=\"{place}\",pod=\"{pod}\"}} == 1"),
+        )
+        .await?;
+    let rules = format!("the rules of {place} to be evaluated");
+    lab::until(PROPAGATED, &rules, async || {
+        let mut rules = stage.prometheus.rules().await?;
+        rules.retain(|rule| rule.labels.get("namespace").is_some_and(|namespace| namespace == place));
+        Ok(!rules.is_empty() && rules.iter().all(|rule| rule.health == "ok"))
+    })
+    .await?;
+    stage
+        .alertmanager
+        .until_config_contains(PROPAGATED, &format!("{place}/rosey.ops-discord/"))
+        .await?;
+    Ok(pod.to_owned())
+}
+
+/// Breaks a bot that is watched, and mends it when somebody was told; how many seconds that took.
+pub async fn announced(stage: &Stage, place: &str, pod: &str) -> Result<f64> {
+    let before = received(stage, place).await?.len();
+    let broke = std::time::Instant::now();
+    control(stage, place, pod, &json!({"fault": "not-running"})).await?;
+    let firing = format!("ALERTS{{alertname=\"BotDown\",alertstate=\"firing\",namespace=\"{place}\"}}");
+    stage.prometheus.until(SOON, &firing).await?;
+    let message = told(stage, place, before, "BotDown", false).await?;
+    let heard = broke.elapsed().as_secs_f64();
+    let text = message.description();
+    ensure!(text.contains(pod), "the message does not say which pod: {text}");
+
+    control(stage, place, pod, &json!({"fault": "none"})).await?;
+    stage
+        .prometheus
+        .until(
+            SOON,
+            &format!("rosey_bot_up{{namespace=\"{place}\",pod=\"{pod}\"}} == 1"),
+        )
+        .await?;
+    told(stage, place, before, "BotDown", true).await?;
+    Ok(heard)
+}
+
+pub async fn a_bot_that_breaks_is_announced_and_so_is_its_recovery(stage: &Stage) -> Result<String> {
+    let place = "story";
+    let pod = watched_bot(stage, place).await?;
+    ensure!(
+        received(stage, place).await?.is_empty(),
+        "somebody was told before anything happened"
+    );
+    let heard = announced(stage, place, &pod).await?;
+    Ok(format!("told {heard:.0} s after the bot broke"))
+}
