@@ -115,7 +115,7 @@ images-reproducible: ## Build the images twice from nothing, in two places, and 
 RELEASE = $${CARGO_TARGET_DIR:-target}/release-files
 
 .PHONY: release
-release: images ## Put images, bills of materials, chart and definitions of a release into one folder (TAG=v0.1.0)
+release: images ## Put images, bills of materials, chart and definitions of a release into one folder (TAG=v0.2.0)
 	@[ "$(TAG)" = "v$(VERSION)" ] || { echo "the tag is $(TAG) and the version $(VERSION); write TAG=v$(VERSION), or change Cargo.toml" >&2; exit 1; }
 	tools/packaging/build
 	rm -rf $(RELEASE)
@@ -165,6 +165,10 @@ kind-cluster-parts: chart-tools
 	@$(MAKE) --no-print-directory images
 	$(MAKE) --no-print-directory kind-images
 	cargo build --quiet --locked --package kind-test
+
+.PHONY: kind
+kind: kind-cluster-parts ## Create a kind cluster with all of it, and a bot with its monitor, to play with (needs Docker)
+	@$(KIND_TEST) --only install --keep $(KIND)
 
 .PHONY: kind-test
 kind-test: kind-cluster-parts ## Install all of it on a kind cluster, and play what only real kubelets show (needs Docker; ten minutes)
