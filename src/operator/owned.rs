@@ -39,6 +39,8 @@ pub enum Standing {
     Ours {
         /// Its uid.
         uid: Box<str>,
+        /// The version that we left.
+        version: u64,
     },
     /// It exists, or existed a moment ago; it has to be read.
     Unknown,
@@ -98,9 +100,10 @@ impl Owned {
         };
         match &entry.written {
             Some(written) if written.version >= entry.seen && written.hash == hash => Standing::Settled,
-            Some(written) if written.version >= entry.seen && entry.owner.as_deref() == Some(owner) => {
-                Standing::Ours { uid: entry.uid.clone() }
-            }
+            Some(written) if written.version >= entry.seen && entry.owner.as_deref() == Some(owner) => Standing::Ours {
+                uid: entry.uid.clone(),
+                version: written.version,
+            },
             None if !entry.present => Standing::Unseen,
             _ => Standing::Unknown,
         }

@@ -44,8 +44,8 @@ impl<'a> One<'a> {
         let owned = self.applier.owned;
         match owned.standing(&self.key, self.owner(), kind, name, self.hash) {
             Standing::Settled => return Ok(()),
-            Standing::Ours { uid } => match self.overwrite(&uid).await {
-                // Gone or recreated while nobody was looking: decide by what is there now.
+            Standing::Ours { uid, version } => match self.overwrite(&uid, &version.to_string()).await {
+                // Gone, recreated or edited while nobody was looking: decide by what is there now.
                 Err(error) if conflict(&error) => {}
                 written => return written,
             },
@@ -100,7 +100,11 @@ impl<'a> One<'a> {
             self.remember(&live);
             return Ok(());
         }
-        self.overwrite(&live.uid().unwrap_or_default()).await?;
+        self.overwrite(
+            &live.uid().unwrap_or_default(),
+            &live.resource_version().unwrap_or_default(),
+        )
+        .await?;
         if !difference.strays {
             return Ok(());
         }
@@ -120,10 +124,12 @@ impl<'a> One<'a> {
         self.write(&desired, PatchParams::apply(FIELD_MANAGER)).await
     }
 
-    /// Applies over an object of ours, which has this uid.
-    async fn overwrite(&self, uid: &str) -> Result<(), Error> {
+    /// Applies over an object of ours, which has this uid and this version. An edit that came in between is refused as a conflict:
+    /// its event would be older than our write, and what it has added would stay.
+    async fn overwrite(&self, uid: &str, version: &str) -> Result<(), Error> {
         let mut desired = self.desired.clone();
         desired["metadata"]["uid"] = json!(uid);
+        desired["metadata"]["resourceVersion"] = json!(version);
         self.write(&desired, PatchParams::apply(FIELD_MANAGER).force()).await
     }
 
@@ -144,7 +150,7 @@ impl<'a> One<'a> {
             return Ok(());
         };
         if !compare(&self.desired, &live).strays {
-            self.remember(&live);
+            self.remember_unless_edited(&live, &live);
             return Ok(());
         }
         let part = if kind == Kind::ConfigMap { "data" } else { "spec" };
@@ -163,8 +169,22 @@ impl<'a> One<'a> {
         let written = request(kind, name, "cleaned", api.patch_metadata(name, &parameters, &patch)).await?;
         self.applier.metrics.wrote(kind, "patch");
         warn!(kind = kind_name(kind), %name, "removed what somebody had added to it");
-        self.remember(&written);
+        let mut cleaned = live;
+        cleaned.data[part] = self.desired[part].clone();
+        self.remember_unless_edited(&cleaned, &written);
         Ok(())
+    }
+
+    /// Remembers a write that left the object as `left`. Somebody may have edited something else of it since our apply, and the watch
+    /// may have told so already: then the next round has to read.
+    fn remember_unless_edited(&self, left: &DynamicObject, written: &impl ResourceExt) {
+        if compare(&self.desired, left).differs {
+            self.applier
+                .owned
+                .forget(&self.key, self.object.kind, &self.object.name);
+        } else {
+            self.remember(written);
+        }
     }
 
     fn remember(&self, object: &impl ResourceExt) {

@@ -95,8 +95,8 @@ fn read(answer: (u16, Value)) -> Step {
 fn overwrite(answer: (u16, Value)) -> Step {
     Step {
         method: "PATCH",
-        asks: &["force=true", "\"uid\":\"object-uid\""],
-        lacks: &["\"resourceVersion\""],
+        asks: &["force=true", "\"uid\":\"object-uid\"", "\"resourceVersion\":\"7\""],
+        lacks: &[],
         answer,
     }
 }
@@ -330,6 +330,48 @@ async fn what_somebody_added_is_looked_for_again_if_it_could_not_be_removed() {
         ]);
         applied(steps, &heard(), true, 3).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn what_is_edited_between_our_writes_is_read_again_even_if_its_event_came_first() {
+    let clean = || (200, live("monitor-uid", &json!({"a": "1"})));
+    let added = || (200, live("monitor-uid", &json!({"a": "1", "b": "2"})));
+    let swept = |answer| Step {
+        method: "PATCH",
+        asks: &["\"path\":\"/data\""],
+        lacks: &[],
+        answer,
+    };
+    // Somebody strips the object of its owner before what was added to it is removed, or has removed that as well.
+    let stripped = |(code, mut object): (u16, Value)| {
+        let applied = json!([{"manager": FIELD_MANAGER, "operation": "Apply", "apiVersion": "v1"}]);
+        object["metadata"]["ownerReferences"] = json!(null);
+        object["metadata"]["managedFields"] = applied;
+        (code, object)
+    };
+    for begun in [
+        vec![read(stripped(clean()))],
+        vec![read(stripped(added())), swept(stripped(clean()))],
+    ] {
+        let mut steps = vec![read(added()), overwrite(added())];
+        steps.extend(begun);
+        steps.extend([read(stripped(clean())), overwrite(clean())]);
+        applied(steps, &heard(), true, 3).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_edit_between_read_and_write_is_a_conflict_and_is_read() {
+    let edited = || (200, live("monitor-uid", &json!({"a": "2"})));
+    let clean = || (200, live("monitor-uid", &json!({"a": "1"})));
+    let steps = vec![
+        read(edited()),
+        overwrite(status(409, "Conflict")),
+        read(edited()),
+        overwrite(clean()),
+        read(clean()),
+    ];
+    applied(steps, &heard(), true, 2).await.unwrap();
 }
 
 #[tokio::test]

@@ -223,7 +223,13 @@ fn what_was_written_for_a_deleted_monitor_is_nothing_that_its_successor_may_over
             .owned
             .standing(&world.key, uid, Kind::ConfigMap, "rosey-exporter", hash)
     };
-    assert_eq!(standing("m", 2), Standing::Ours { uid: "o".into() });
+    assert_eq!(
+        standing("m", 2),
+        Standing::Ours {
+            uid: "o".into(),
+            version: 6
+        }
+    );
     assert_eq!(standing("successor", 2), Standing::Unknown);
     assert_eq!(world.owned.leftovers(&world.key, "successor", &BTreeSet::new()), []);
 }
