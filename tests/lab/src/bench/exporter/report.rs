@@ -38,14 +38,19 @@ pub fn table(rows: &[Row], scrapes: usize) {
             _ => (early, late),
         };
         let idle = if row.connections > 1 { "–".to_owned() } else { idle };
+        // The bot answers the others' scrapes as well.
+        let cpu = if row.kind == Kind::Bot {
+            "–".to_owned()
+        } else {
+            format!("{:.0} µs", row.cpu)
+        };
         println!(
-            "| {} | {} | {:.3} ms | {:.3} ms | {:.0} | {:.0} µs | {idle} | {early} | {late} | {:.1} MB |",
+            "| {} | {} | {:.3} ms | {:.3} ms | {:.0} | {cpu} | {idle} | {early} | {late} | {:.1} MB |",
             row.connections,
             row.name,
             row.times.p50,
             row.times.p99,
             row.per_second,
-            row.cpu,
             row.binary as f64 / 1e6
         );
     }
