@@ -188,8 +188,8 @@ kind-test-full: kind-cluster-parts ## Play the second set: drain, latency, named
 .PHONY: bench
 bench: tools ## Measure a release build with a thousand monitors, without and with prometheus-operator (half an hour)
 	cargo build --release --workspace --bins
-	target/release/lab bench $(BENCH)
-	$(if $(BENCH),,target/release/lab bench --with-stack)
+	$${CARGO_TARGET_DIR:-target}/release/lab bench $(BENCH)
+	$(if $(BENCH),,$${CARGO_TARGET_DIR:-target}/release/lab bench --with-stack)
 
 # SOAK takes flags of `lab soak`, such as --minutes 1.
 .PHONY: soak
@@ -246,7 +246,7 @@ lint-workflows:
 	@tools/actionlint/build
 	"$$(tools/actionlint/build path)/actionlint" -shellcheck= -pyflakes=
 	# A step that names a target that is gone would be found by a server, on the day of a release.
-	for target in $$(sed -nE 's/^.*run: make ([a-z-]+).*$$/\1/p; s/^ +make ([a-z-]+)$$/\1/p; s/^ +target: \[(.*)\]$$/\1/p' .github/workflows/*.yaml \
+	for target in $$(sed -nE 's/^.*run: make ([a-z-]+).*$$/\1/p; s/^ +make ([a-z-]+)$$/\1/p; s/^ +target: \[(.*)\]$$/\1/p; s/^.*\{target: ([a-z-]+).*$$/\1/p' .github/workflows/*.yaml \
 	  | sed 's/"\([a-z-]*\)[^"]*"/\1/g' | tr -s ', ' '\n' | sort -u); do
 	  grep -q "^$$target:" Makefile || { echo "a workflow runs make $$target, which is no target of the Makefile" >&2; exit 1; }
 	done
@@ -275,7 +275,7 @@ fuzz: $(CARGO_FUZZ) ## Fuzz what reads the bot's answers (ten minutes each; FUZZ
 	for target in $(FUZZ_TARGETS); do
 	  mkdir -p fuzz/corpus/$$target
 	  log=$$(mktemp)
-	  if ! $(CARGO_FUZZ) run --sanitizer none --target-dir target/fuzz "$$target" fuzz/corpus/$$target fuzz/seeds/$$target -- \
+	  if ! $(CARGO_FUZZ) run --sanitizer none --target-dir "$${CARGO_TARGET_DIR:-target}/fuzz" "$$target" fuzz/corpus/$$target fuzz/seeds/$$target -- \
 	    -dict=fuzz/dictionaries/$$target.dict -max_total_time=$(FUZZ_SECONDS) -max_len=32768 -timeout=10 -rss_limit_mb=512 \
 	    -print_final_stats=1 >"$$log" 2>&1; then
 	    cat "$$log" >&2

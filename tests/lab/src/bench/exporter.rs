@@ -78,7 +78,7 @@ pub fn run(size: &Size) -> Result<()> {
         json_exporter: &json_exporter,
     };
     let web = Web::new(folder.path())?;
-    stand.keep_awake()?;
+    let awake = stand.keep_awake()?;
     let fake_bot = stand.fake_bot(&fake_bot)?;
     let bot = fake_bot.target.address;
     let candidates = [
@@ -118,6 +118,7 @@ pub fn run(size: &Size) -> Result<()> {
     rows.extend(measure(&[heavy], 1, size.heavy, size.rounds, &mut Load::default())?);
     rows.extend(crowded);
 
+    awake.still()?;
     report::table(&rows, size.scrapes);
     println!(
         "\n¹ after {} more over {} connections ² after {}\n",

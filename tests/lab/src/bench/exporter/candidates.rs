@@ -84,6 +84,26 @@ pub fn json_exporter() -> Result<PathBuf> {
     Ok(path)
 }
 
+/// What keeps the processors awake.
+#[derive(Debug)]
+pub struct Awake(Vec<Process>);
+
+impl Awake {
+    /// # Errors
+    ///
+    /// When one has ended, at the start or since: what was measured without it is not what the table says.
+    pub fn still(&self) -> Result<()> {
+        for process in &self.0 {
+            ensure!(
+                process.is_running(),
+                "chrt, of util-linux, does not run{}",
+                process.log_tail()
+            );
+        }
+        Ok(())
+    }
+}
+
 impl Stand<'_> {
     /// The fake bot, to be read by the others and to be measured itself.
     pub fn fake_bot(&self, binary: &Path) -> Result<Candidate> {
@@ -102,24 +122,24 @@ impl Stand<'_> {
 
     /// Has every processor busy with what gives way to anything else. One that sleeps takes a virtual machine 50 µs and more
     /// to wake, a scrape wakes one four times, and that is not the exporters' doing.
-    pub fn keep_awake(&self) -> Result<()> {
-        for processor in 0..std::thread::available_parallelism()?.get() {
+    pub fn keep_awake(&self) -> Result<Awake> {
+        let start = |processor| {
             let mut command = Command::new("chrt");
             command.args(["--idle", "0", "sh", "-c", "while :; do :; done"]);
             let name = format!("awake-{processor}");
-            let process = self
-                .supervisor
-                .spawn(&name, &mut command, &self.folder.join(format!("{name}.log")))?;
-            ensure!(
-                process.is_running(),
-                "chrt, of util-linux, does not run{}",
-                process.log_tail()
-            );
-        }
-        Ok(())
+            let log = self.folder.join(format!("{name}.log"));
+            self.supervisor.spawn(&name, &mut command, &log)
+        };
+        let awake = Awake(
+            (0..std::thread::available_parallelism()?.get())
+                .map(start)
+                .collect::<Result<_>>()?,
+        );
+        awake.still()?;
+        Ok(awake)
     }
 
-    /// Our exporter in front of a bot, as in a pod: its configuration is a file that is looked at again with each scrape.
+    /// Our exporter in front of a bot, as in a pod: its configuration is a file that is looked at again.
     pub fn ours(&self, bot: SocketAddr) -> Result<Candidate> {
         self.rosey_exporter(Kind::Ours, "rosey-exporter", bot, &HEAVY_SOURCES[..1], None)
     }

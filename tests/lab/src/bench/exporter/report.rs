@@ -65,13 +65,12 @@ pub fn aims(rows: &[Row], expected_series: usize, series: usize) {
     };
     for (kind, name, limit) in [(Kind::Ours, "plain", 3.0), (Kind::OursTls, "with TLS", 6.0)] {
         let Some(row) = alone(kind) else {
-            println!("| RSS {name} at most {limit} MiB, and not growing | not in this build | |");
             continue;
         };
         let [_, early, late] = row.resident;
         aim(
             &format!("RSS {name} at most {limit} MiB"),
-            format!("{:.1} MiB", late / MIB),
+            format!("{:.2} MiB", late / MIB),
             late / MIB <= limit,
         );
         aim(
