@@ -170,7 +170,7 @@ impl std::fmt::Display for Value {
             // Most values are counts, and a float takes four times as long to spell.
             #[expect(clippy::cast_possible_truncation, reason = "checked before")]
             value if value.abs() < 1e15 && value.fract() == 0.0 && (value != 0.0 || value.is_sign_positive()) => {
-                (value as i64).fmt(f)
+                f.write_str(itoa::Buffer::new().format(value as i64))
             }
             value if value.is_nan() => f.write_str("NaN"),
             value if value.is_infinite() => f.write_str(if value > 0.0 { "+Inf" } else { "-Inf" }),

@@ -161,17 +161,26 @@ pub(super) fn without_nan(body: Vec<u8>) -> Vec<u8> {
 
 fn replaced(body: &[u8]) -> Cow<'_, [u8]> {
     let (mut out, mut copied, mut at, mut in_text) = (Vec::new(), 0, 0, false);
-    while let Some(&byte) = body.get(at) {
-        if in_text && byte == b'\\' {
+    while let Some(rest) = body.get(at..) {
+        let found = if in_text {
+            memchr::memchr2(b'"', b'\\', rest)
+        } else {
+            memchr::memchr3(b'"', b'N', b'I', rest)
+        };
+        let Some(found) = found else { break };
+        at += found;
+        let rest = &body[at..];
+        if rest[0] == b'\\' {
             at += 2;
-            continue;
-        }
-        in_text ^= byte == b'"';
-        let word = [&b"NaN"[..], b"Infinity", b"-Infinity"]
+        } else if rest[0] == b'"' {
+            (at, in_text) = (at + 1, !in_text);
+        } else if let Some(word) = [&b"NaN"[..], b"Infinity"]
             .into_iter()
-            .find(|word| !in_text && body[at..].starts_with(word));
-        if let Some(word) = word {
-            out.extend_from_slice(&body[copied..at]);
+            .find(|word| rest.starts_with(word))
+        {
+            let before = &body[copied..at];
+            let sign = if word == b"Infinity" { &b"-"[..] } else { b"" };
+            out.extend_from_slice(before.strip_suffix(sign).unwrap_or(before));
             out.extend_from_slice(b"null");
             at += word.len();
             copied = at;
@@ -234,5 +243,15 @@ mod tests {
             std::str::from_utf8(&changed).unwrap(),
             r#"{"a": null, "b": null, "c": "NaN \" Infinity", "d": [null]}"#
         );
+        for as_it_is in [
+            &br#"{"NaN": "I", "b": "\\\\"}"#[..],
+            b"[Inf, Nan, N",
+            br#""NaN\"#,
+            b"-I",
+            b"",
+        ] {
+            assert_eq!(without_nan(as_it_is.into()), as_it_is);
+        }
+        assert_eq!(without_nan(b"NaN,-NaN,NaNI".into()), b"null,-null,nullI");
     }
 }

@@ -335,7 +335,8 @@ impl<'m> Passage<'m> {
         self.memory.admit(rank, name, &family.name, &labels, text, bytes)?;
 
         text.push_str(if text.len() > name.len() { "} " } else { " " });
-        let _ = writeln!(text, "{}", Value(value));
+        let _ = write!(text, "{}", Value(value));
+        text.push('\n');
         family.text.push(text);
         family.samples += 1;
         self.samples += 1;
