@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::installed::{helm, nothing_was_forbidden, operator, pods_are_let_in, uninstalled};
 use crate::pods::injected_namespace;
-use crate::stage::{BOTS, OBJECTS, SOON, Stage, says, version};
+use crate::stage::{BOTS, MONITOR, OBJECTS, SOON, Stage, says, version};
 
 const SECRET: &str = "v1/Secret";
 const REGISTRATION: &str = "admissionregistration.k8s.io/v1/ValidatingWebhookConfiguration";
@@ -181,15 +181,20 @@ async fn renew(stage: &Stage) -> Result<()> {
 }
 
 /// What the operator made of a monitor must not look as if it were in Git: a tool would prune it.
-async fn nothing_generated_is_marked(tool: &Tool<'_>) -> Result<()> {
-    for (kind, suffix) in OBJECTS {
-        let object = tool.stage.object(kind, BOTS, &format!("rosey{suffix}")).await?;
-        let metadata = serde_json::to_value(&object.metadata)?;
+async fn the_monitor_alone_is_marked(tool: &Tool<'_>) -> Result<()> {
+    let marks_of = async |kind: &str, name: &str| {
+        let metadata = serde_json::to_value(tool.stage.object(kind, BOTS, name).await?.metadata)?;
+        let mut found = 0;
         for (part, marks) in tool.marks.as_object().into_iter().flatten() {
-            for (key, value) in marks.as_object().into_iter().flatten() {
-                ensure!(metadata[part][key] != *value, "{kind} rosey{suffix} has the mark {key}");
-            }
+            let marks = marks.as_object().into_iter().flatten();
+            found += marks.filter(|(key, value)| metadata[part][key] == **value).count();
         }
+        anyhow::Ok(found)
+    };
+    ensure!(marks_of(MONITOR, "rosey").await? == 2, "the monitor is not marked");
+    for (kind, suffix) in OBJECTS {
+        let marks = marks_of(kind, &format!("rosey{suffix}")).await?;
+        ensure!(marks == 0, "{kind} rosey{suffix} has {marks} marks of the monitor");
     }
     Ok(())
 }
@@ -248,7 +253,7 @@ async fn no_diff_is_shown(mut tool: Tool<'_>, manifests: &str) -> Result<()> {
     let injected = |monitor: &DynamicObject| says(monitor, "Injected", "True", "Injected");
     stage.status(BOTS, "rosey", "injected", injected).await?;
     tool.shows_no_diff("after the injection").await?;
-    nothing_generated_is_marked(&tool).await?;
+    the_monitor_alone_is_marked(&tool).await?;
 
     edits_are_seen(&tool).await?;
     nothing_was_forbidden(stage).await
