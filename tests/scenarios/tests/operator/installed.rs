@@ -20,7 +20,7 @@ const REGISTRATIONS: [&str; 2] = [
     "validatingwebhookconfiguration/rosey-monitor-validator",
 ];
 
-async fn uninstalled() -> Result<Stage> {
+pub async fn uninstalled() -> Result<Stage> {
     empty_stage(|builder| builder.user(ACCOUNT).user(CHECK)).await
 }
 
@@ -34,7 +34,7 @@ fn said(command: &mut Command) -> Result<String> {
 }
 
 /// One of the Helms that `make tools` built, for this lab.
-fn helm(stage: &Stage, name: &str, arguments: &[&str]) -> Result<String> {
+pub fn helm(stage: &Stage, name: &str, arguments: &[&str]) -> Result<String> {
     let folder = said(Command::new(file("tools/packaging/build")).arg("path"))?;
     let mut command = Command::new(std::path::Path::new(folder.trim()).join(name));
     for home in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
@@ -59,7 +59,7 @@ fn kubeconfig(stage: &Stage, user: &str) -> Result<std::path::PathBuf> {
 }
 
 /// Starts an operator as the Deployment says, by its service account.
-async fn operator(stage: &Stage, name: &str) -> Result<Operator> {
+pub async fn operator(stage: &Stage, name: &str) -> Result<Operator> {
     let deployment = stage
         .object("apps/v1/Deployment", OPERATOR_NAMESPACE, "rosey-operator")
         .await?;
@@ -78,7 +78,7 @@ fn check(stage: &Stage, user: &str, arguments: &[String]) -> Result<String> {
 }
 
 /// The pods of the Deployment were let in: its namespace enforces what it can.
-async fn pods_are_let_in(stage: &Stage) -> Result<()> {
+pub async fn pods_are_let_in(stage: &Stage) -> Result<()> {
     lab::eventually(SOON, "both replicas' pods", async || {
         let labels = ListParams::default().labels("app.kubernetes.io/component=operator");
         let pods = stage.api("v1/Pod", OPERATOR_NAMESPACE).list(&labels).await?;
@@ -88,7 +88,7 @@ async fn pods_are_let_in(stage: &Stage) -> Result<()> {
 }
 
 /// The operator had every right that it needed.
-async fn nothing_was_forbidden(stage: &Stage) -> Result<()> {
+pub async fn nothing_was_forbidden(stage: &Stage) -> Result<()> {
     let requests = stage.audit().requests_by(ACCOUNT, lab::Mark::default()).await?;
     ensure!(!requests.is_empty(), "the operator asked for nothing");
     let refused: Vec<_> = requests

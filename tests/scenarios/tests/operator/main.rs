@@ -12,6 +12,7 @@
 mod admission;
 mod drift;
 mod foreign;
+mod gitops;
 mod injection;
 mod installed;
 mod late_definitions;
