@@ -108,6 +108,11 @@ impl Context {
         self.last_good.forget(key);
         self.refusals.forget(key);
         self.metrics.planned(key, None);
+        self.forget_pods(key);
+    }
+
+    /// Gives back the turn that a monitor has or waits for.
+    fn forget_pods(&self, key: &Key) {
         if let Some(next) = self.upkeep.forget(key) {
             self.queue.push(&next);
         }
@@ -195,10 +200,12 @@ fn tracked(monitor: Arc<RoseyMonitor>, context: Arc<Context>) -> Reconciled {
 }
 
 async fn reconcile(monitor: &RoseyMonitor, context: &Context) -> Result<Action, Failed> {
+    let key = Key::of(monitor);
     if monitor.metadata.deletion_timestamp.is_some() {
+        // A finalizer may keep it for long: others get its turn, and what is on trial is put back as that of no monitor.
+        context.forget_pods(&key);
         return Ok(Action::await_change());
     }
-    let key = Key::of(monitor);
     let platform = context.landscape.platform().borrow().clone();
     let plan = plan(monitor, &platform);
     let last = match plan {
