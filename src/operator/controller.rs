@@ -173,7 +173,11 @@ async fn term(context: Arc<Context>, concurrency: u16, shutdown: CancellationTok
             Err(error) => error!(%error, "the controller failed"),
         }
     });
-    tokio::join!(applied, upkeep::abandoned(&context, &shutdown));
+    tokio::join!(
+        applied,
+        upkeep::abandoned(&context, &shutdown),
+        shutdown.run_until_cancelled(context.queue.pass_on()),
+    );
 }
 
 type Reconciled = Pin<Box<dyn Future<Output = Result<Action, Failed>> + Send>>;
