@@ -19,7 +19,7 @@ use super::key::{Key, Queue};
 use super::landscape::Landscape;
 use super::last_good::LastGood;
 use super::leader::Leadership;
-use super::metrics::Metrics;
+use super::metrics::{Metrics, Outcome};
 use super::monitors::Monitors;
 use super::owned::Owned;
 use super::refusals::Refusals;
@@ -187,10 +187,12 @@ fn tracked(monitor: Arc<RoseyMonitor>, context: Arc<Context>) -> Reconciled {
     Box::pin(async move {
         let started = Instant::now();
         let result = reconcile(&monitor, &context).await;
-        context.metrics.reconciled(
-            started.elapsed(),
-            result.as_ref().err().map(|failed| failed.error.category()),
-        );
+        let outcome = match &result {
+            Ok(_) => Outcome::Success,
+            Err(Failed { error, .. }) if error.is_late() => Outcome::Postponed(error.category()),
+            Err(Failed { error, .. }) => Outcome::Error(error.category()),
+        };
+        context.metrics.reconciled(started.elapsed(), outcome);
         let key = Key::of(&monitor);
         if result.is_ok() {
             context.backoff.forget(&key);

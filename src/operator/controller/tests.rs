@@ -9,6 +9,7 @@ use super::*;
 use crate::api::{INJECTED_ANNOTATION, UPDATE_ANNOTATION};
 use crate::operator::area::Area;
 use crate::operator::leader::NotLeader;
+use crate::operator::refused_pods;
 use crate::operator::world::{World, asked, carrying, failure, monitor};
 use crate::plan::Kind;
 
@@ -36,10 +37,33 @@ fn a_failure_shows_once_it_has_lasted_for_longer_than_such_failures_do() {
 async fn a_monitor_whose_turn_came_while_the_lease_was_overdue_has_another_one() {
     let mut world = World::new(Leadership::fixed(false), |_| unreachable!("nothing is written"));
     let monitor = world.seen(&monitor("m", 1));
-    let error = reconcile(&monitor, &world.context).await.unwrap_err();
+    let context = Arc::clone(&world.context);
+    let error = tracked(Arc::clone(&monitor), context).await.unwrap_err();
     assert_eq!(error.error.category(), "not_leader");
+    let text = world.context.metrics.text().unwrap();
+    for counted in [
+        r#"rosey_operator_reconciles_total{outcome="postponed"} 1"#,
+        r#"rosey_operator_reconciles_total{outcome="error"} 0"#,
+        r#"rosey_operator_errors_total{category="not_leader"} 1"#,
+    ] {
+        assert!(text.contains(counted), "{counted} is not in\n{text}");
+    }
     let next = retry(monitor, &error, Arc::clone(&world.context));
     assert_eq!(next, Action::requeue(LATE));
+}
+
+#[test]
+fn only_what_failed_counts_as_a_failure() {
+    let changed = Error::Status(status::Error::Changed);
+    assert!(changed.is_late());
+    let refused = refused_pods::Error::Timeout {
+        workload: "replicaset/rosey".into(),
+    };
+    let leaving = apply::Error::Leaving {
+        kind: Kind::ConfigMap,
+        name: "rosey-exporter".into(),
+    };
+    assert!(!Error::from(refused).is_late() && !Error::from(leaving).is_late());
 }
 
 const UPDATES: upkeep::Settings = upkeep::Settings {
