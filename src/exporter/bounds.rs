@@ -310,10 +310,12 @@ mod tests {
     }
 
     #[test]
-    fn of_millions_of_values_exactly_the_first_ones_have_a_place() {
-        let (mut admitted, now) = (Admitted::new(1_000), Instant::now());
-        let passed = (0..1_000_000).filter(|i| admitted.admit("le", i, VALUES, now)).count();
-        assert_eq!(passed, VALUES);
+    fn of_a_million_values_exactly_the_first_ones_have_a_place() {
+        // With 32 bits for the value, 950,000 others meet one of these places 11 times on average, and never once in 60,000 runs.
+        const PLACES: usize = 50_000;
+        let (mut admitted, now) = (Admitted::new(60_000), Instant::now());
+        let passed = (0..1_000_000).filter(|i| admitted.admit("le", i, PLACES, now)).count();
+        assert_eq!(passed, PLACES);
     }
 
     #[test]

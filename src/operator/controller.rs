@@ -19,7 +19,7 @@ use super::key::{Key, Queue};
 use super::landscape::Landscape;
 use super::last_good::LastGood;
 use super::leader::Leadership;
-use super::metrics::Metrics;
+use super::metrics::{Metrics, Outcome};
 use super::monitors::Monitors;
 use super::owned::Owned;
 use super::refusals::Refusals;
@@ -108,6 +108,11 @@ impl Context {
         self.last_good.forget(key);
         self.refusals.forget(key);
         self.metrics.planned(key, None);
+        self.forget_pods(key);
+    }
+
+    /// Gives back the turn that a monitor has or waits for.
+    fn forget_pods(&self, key: &Key) {
         if let Some(next) = self.upkeep.forget(key) {
             self.queue.push(&next);
         }
@@ -168,7 +173,11 @@ async fn term(context: Arc<Context>, concurrency: u16, shutdown: CancellationTok
             Err(error) => error!(%error, "the controller failed"),
         }
     });
-    tokio::join!(applied, upkeep::abandoned(&context, &shutdown));
+    tokio::join!(
+        applied,
+        upkeep::abandoned(&context, &shutdown),
+        shutdown.run_until_cancelled(context.queue.pass_on()),
+    );
 }
 
 type Reconciled = Pin<Box<dyn Future<Output = Result<Action, Failed>> + Send>>;
@@ -178,10 +187,12 @@ fn tracked(monitor: Arc<RoseyMonitor>, context: Arc<Context>) -> Reconciled {
     Box::pin(async move {
         let started = Instant::now();
         let result = reconcile(&monitor, &context).await;
-        context.metrics.reconciled(
-            started.elapsed(),
-            result.as_ref().err().map(|failed| failed.error.category()),
-        );
+        let outcome = match &result {
+            Ok(_) => Outcome::Success,
+            Err(Failed { error, .. }) if error.is_late() => Outcome::Postponed(error.category()),
+            Err(Failed { error, .. }) => Outcome::Error(error.category()),
+        };
+        context.metrics.reconciled(started.elapsed(), outcome);
         let key = Key::of(&monitor);
         if result.is_ok() {
             context.backoff.forget(&key);
@@ -195,10 +206,12 @@ fn tracked(monitor: Arc<RoseyMonitor>, context: Arc<Context>) -> Reconciled {
 }
 
 async fn reconcile(monitor: &RoseyMonitor, context: &Context) -> Result<Action, Failed> {
+    let key = Key::of(monitor);
     if monitor.metadata.deletion_timestamp.is_some() {
+        // A finalizer may keep it for long: others get its turn, and what is on trial is put back as that of no monitor.
+        context.forget_pods(&key);
         return Ok(Action::await_change());
     }
-    let key = Key::of(monitor);
     let platform = context.landscape.platform().borrow().clone();
     let plan = plan(monitor, &platform);
     let last = match plan {

@@ -24,6 +24,17 @@ pub use upkeep::{Eviction, ImageChange};
 use fleet::Fleet;
 use upkeep::Upkeep;
 
+/// How a reconcile ended, with the category of what kept it from its end.
+#[derive(Clone, Copy, Debug)]
+pub enum Outcome {
+    /// Everything is done.
+    Success,
+    /// Nothing failed, and the rest is done a moment later.
+    Postponed(&'static str),
+    /// Something failed.
+    Error(&'static str),
+}
+
 /// The operator's metrics.
 #[derive(Debug)]
 pub struct Metrics {
@@ -78,7 +89,7 @@ impl Metrics {
             "Receivers of all monitors, one for each channel of each route. prometheus-operator puts those of an Alertmanager into one Secret; docs/limits.md says how many it holds.",
         )?;
         registry.register(Box::new(receivers.clone()))?;
-        for outcome in ["success", "error"] {
+        for outcome in ["success", "postponed", "error"] {
             reconciles.with_label_values(&[outcome]);
         }
         let upkeep = Upkeep::new(&registry)?;
@@ -144,12 +155,15 @@ impl Metrics {
     }
 
     /// A reconcile ended.
-    pub fn reconciled(&self, took: Duration, failure: Option<&str>) {
+    pub fn reconciled(&self, took: Duration, outcome: Outcome) {
         self.durations.observe(took.as_secs_f64());
-        self.reconciles
-            .with_label_values(&[if failure.is_some() { "error" } else { "success" }])
-            .inc();
-        if let Some(category) = failure {
+        let (word, category) = match outcome {
+            Outcome::Success => ("success", None),
+            Outcome::Postponed(category) => ("postponed", Some(category)),
+            Outcome::Error(category) => ("error", Some(category)),
+        };
+        self.reconciles.with_label_values(&[word]).inc();
+        if let Some(category) = category {
             self.failed(category);
         }
     }
@@ -283,20 +297,22 @@ mod tests {
     #[test]
     fn reconciles_are_counted_by_outcome_with_their_time_and_failures_by_category() {
         let metrics = Metrics::new().unwrap();
-        metrics.reconciled(Duration::from_millis(20), None);
-        metrics.reconciled(Duration::from_millis(300), None);
-        metrics.reconciled(Duration::from_secs(20), Some("timeout"));
+        metrics.reconciled(Duration::from_millis(20), Outcome::Success);
+        metrics.reconciled(Duration::from_millis(300), Outcome::Postponed("changed"));
+        metrics.reconciled(Duration::from_secs(20), Outcome::Error("timeout"));
         metrics.wrote(Kind::ConfigMap, "apply");
         metrics.wrote_status();
         let text = metrics.text().unwrap();
         for line in [
-            r#"rosey_operator_reconciles_total{outcome="success"} 2"#,
+            r#"rosey_operator_reconciles_total{outcome="success"} 1"#,
+            r#"rosey_operator_reconciles_total{outcome="postponed"} 1"#,
             r#"rosey_operator_reconciles_total{outcome="error"} 1"#,
             r#"rosey_operator_reconcile_duration_seconds_bucket{le="0.025"} 1"#,
             r#"rosey_operator_reconcile_duration_seconds_bucket{le="0.5"} 2"#,
             r#"rosey_operator_reconcile_duration_seconds_bucket{le="+Inf"} 3"#,
             "rosey_operator_reconcile_duration_seconds_sum 20.32",
             r#"rosey_operator_errors_total{category="timeout"} 1"#,
+            r#"rosey_operator_errors_total{category="changed"} 1"#,
             r#"rosey_operator_writes_total{kind="ConfigMap",verb="apply"} 1"#,
             r#"rosey_operator_writes_total{kind="RoseyMonitor",verb="status"} 1"#,
         ] {

@@ -81,13 +81,13 @@ impl Refusals {
                 let here = all.keys().filter(|key| area.has(&key.namespace));
                 let keys: HashSet<&Key> = before.keys().chain(here).collect();
                 for key in keys.into_iter().filter(|key| before.get(*key) != all.get(*key)) {
-                    self.queue.push(key);
+                    self.queue.gather(key);
                 }
             }
             Event::Apply(event) => {
                 if let Some((key, object, refusal)) = self.read(event) {
                     keep(lock(&self.all).entry(key.clone()).or_default(), object, refusal);
-                    self.queue.push(&key);
+                    self.queue.gather(&key);
                 }
             }
             Event::Delete(event) => {
@@ -104,7 +104,7 @@ impl Refusals {
                     all.remove(&key);
                 }
                 drop(all);
-                self.queue.push(&key);
+                self.queue.gather(&key);
             }
         }
     }

@@ -230,7 +230,7 @@ impl RefusedPods {
             let other =
                 matches!(workload, Some(Workload::Known { labels, .. }) if !selects(&monitor.spec.selector, labels));
             if !other {
-                self.queue.push(&Key::of(monitor));
+                self.queue.gather(&Key::of(monitor));
             }
         });
     }

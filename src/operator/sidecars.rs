@@ -153,7 +153,7 @@ impl Pods {
             records.remove(namespace);
         }
         drop(records);
-        self.announce(namespace, &labels);
+        self.announce(namespace, &labels, Queue::gather);
     }
 
     /// Makes the monitors due that a relist of an area concerns.
@@ -177,15 +177,15 @@ impl Pods {
         drop(after);
         self.undone.notify_one();
         for (namespace, labels) in changed {
-            self.announce(&namespace, &labels);
+            self.announce(&namespace, &labels, Queue::gather);
         }
     }
 
-    fn announce(&self, namespace: &str, labels: &[Arc<str>]) {
+    fn announce(&self, namespace: &str, labels: &[Arc<str>], tell: fn(&Queue, &Key)) {
         self.monitors.each_in(namespace, |monitor| {
             let wanted = Wanted::of(monitor);
             if labels.iter().any(|labels| wanted.selects(labels)) {
-                self.queue.push(&Key::of(monitor));
+                tell(&self.queue, &Key::of(monitor));
             }
         });
     }
@@ -209,7 +209,8 @@ impl Pods {
             .filter(|record| matches!(&record.exporter, Exporter::Injected { monitor, .. } if **monitor == *by.name));
         let labels: Vec<_> = carrying.map(|record| record.labels.clone()).collect();
         drop(records);
-        self.announce(&by.namespace, &labels);
+        // Somebody has edited it, and looks at what comes of that.
+        self.announce(&by.namespace, &labels, Queue::push);
     }
 
     /// The exporter of a pod that `key` selects; that of another monitor which does not select it any more is none.

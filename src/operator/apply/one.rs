@@ -2,6 +2,8 @@
 
 use std::hash::{DefaultHasher, Hasher};
 
+use json_patch::jsonptr::PointerBuf;
+use json_patch::{AddOperation, PatchOperation, ReplaceOperation};
 use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::{Value, json};
@@ -154,13 +156,18 @@ impl<'a> One<'a> {
             return Ok(());
         }
         let part = if kind == Kind::ConfigMap { "data" } else { "spec" };
-        let operations: json_patch::Patch = serde_json::from_value(json!([
+        let operations = vec![
             // Refused as a conflict if somebody has written since.
-            {"op": "add", "path": "/metadata/resourceVersion", "value": live.resource_version()},
-            {"op": "replace", "path": format!("/{part}"), "value": self.desired[part]},
-        ]))
-        .unwrap_or_default();
-        let (api, patch) = (self.api(), Patch::Json::<()>(operations));
+            PatchOperation::Add(AddOperation {
+                path: PointerBuf::from_tokens(["metadata", "resourceVersion"]),
+                value: json!(live.resource_version()),
+            }),
+            PatchOperation::Replace(ReplaceOperation {
+                path: PointerBuf::from_tokens([part]),
+                value: self.desired[part].clone(),
+            }),
+        ];
+        let (api, patch) = (self.api(), Patch::Json::<()>(json_patch::Patch(operations)));
         let parameters = PatchParams {
             field_manager: Some(FIELD_MANAGER.into()),
             ..PatchParams::default()

@@ -57,6 +57,15 @@ impl Error {
         }
     }
 
+    /// Whether nothing failed: the lease was overdue, or somebody else wrote the status first.
+    pub(super) fn is_late(&self) -> bool {
+        matches!(
+            self,
+            Self::Apply(apply::Error::NotLeader(_))
+                | Self::Status(status::Error::NotLeader(_) | status::Error::Changed)
+        )
+    }
+
     /// The longest wait before the next try. What others have to mend is looked at again soon: it costs a read or nothing.
     pub(super) fn cap(&self) -> Duration {
         match self {
@@ -82,17 +91,13 @@ pub(super) fn retry(monitor: Arc<RoseyMonitor>, failed: &Failed, context: Arc<Co
 pub(super) fn wait(key: &Key, failed: &Failed, context: &Context) -> Option<Duration> {
     let Failed { error, again } = failed;
     let sooner = |wait: Duration| Some(again.map_or(wait, |again| again.min(wait)));
-    if error.category() == "not_leader" {
+    if error.is_late() {
         // The lease may have been renewed late, without a new term that looks at every monitor. A term that ends drops this.
         return sooner(LATE);
     }
     if matches!(error, Error::Apply(apply::Error::Missing(_))) && !context.landscape.missing().is_empty() {
         // The definitions are watched, or asked for again and again: every monitor becomes due when they come.
         return *again;
-    }
-    if matches!(error, Error::Status(status::Error::Changed)) {
-        // Nothing failed: somebody else wrote first.
-        return sooner(LATE);
     }
     let Retry { failures, wait } = context.backoff.failed(key, error.cap(), Instant::now());
     let wait = sooner(wait);

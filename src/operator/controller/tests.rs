@@ -2,12 +2,14 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use kube::runtime::watcher::Event;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::error::{LATE, wait};
 use super::*;
+use crate::api::{INJECTED_ANNOTATION, UPDATE_ANNOTATION};
 use crate::operator::area::Area;
 use crate::operator::leader::NotLeader;
+use crate::operator::refused_pods;
 use crate::operator::world::{World, asked, carrying, failure, monitor};
 use crate::plan::Kind;
 
@@ -35,10 +37,84 @@ fn a_failure_shows_once_it_has_lasted_for_longer_than_such_failures_do() {
 async fn a_monitor_whose_turn_came_while_the_lease_was_overdue_has_another_one() {
     let mut world = World::new(Leadership::fixed(false), |_| unreachable!("nothing is written"));
     let monitor = world.seen(&monitor("m", 1));
-    let error = reconcile(&monitor, &world.context).await.unwrap_err();
+    let context = Arc::clone(&world.context);
+    let error = tracked(Arc::clone(&monitor), context).await.unwrap_err();
     assert_eq!(error.error.category(), "not_leader");
+    let text = world.context.metrics.text().unwrap();
+    for counted in [
+        r#"rosey_operator_reconciles_total{outcome="postponed"} 1"#,
+        r#"rosey_operator_reconciles_total{outcome="error"} 0"#,
+        r#"rosey_operator_errors_total{category="not_leader"} 1"#,
+    ] {
+        assert!(text.contains(counted), "{counted} is not in\n{text}");
+    }
     let next = retry(monitor, &error, Arc::clone(&world.context));
     assert_eq!(next, Action::requeue(LATE));
+}
+
+#[test]
+fn only_what_failed_counts_as_a_failure() {
+    let changed = Error::Status(status::Error::Changed);
+    assert!(changed.is_late());
+    let refused = refused_pods::Error::Timeout {
+        workload: "replicaset/rosey".into(),
+    };
+    let leaving = apply::Error::Leaving {
+        kind: Kind::ConfigMap,
+        name: "rosey-exporter".into(),
+    };
+    assert!(!Error::from(refused).is_late() && !Error::from(leaving).is_late());
+}
+
+const UPDATES: upkeep::Settings = upkeep::Settings {
+    update: true,
+    repair: false,
+};
+
+/// A pod whose exporter runs, but not for long enough yet to say that its new image is good.
+fn on_trial() -> Value {
+    let trial = json!({"from": "1", "to": Platform::default().exporter_image, "container": "before", "ran": true,
+        "at": k8s_openapi::jiff::Timestamp::now().as_second()});
+    let mut pod = carrying(&Platform::default().exporter_image);
+    pod["metadata"]["annotations"][UPDATE_ANNOTATION] = json!(trial.to_string());
+    pod
+}
+
+#[tokio::test]
+async fn a_monitor_that_is_being_deleted_gives_its_turn_to_the_next() {
+    let mut world = World::that_keeps(UPDATES, Leadership::fixed(true), |text| {
+        unreachable!("nothing is asked: {text}")
+    });
+    let named = |mut object: Value, name: &str| {
+        object["metadata"]["name"] = json!(name);
+        let labels = if object["kind"] == "Pod" {
+            object["metadata"]["annotations"][INJECTED_ANNOTATION] = json!(format!("{name}@1"));
+            &mut object["metadata"]["labels"]
+        } else {
+            &mut object["spec"]["selector"]["matchLabels"]
+        };
+        *labels = json!({"app": name});
+        object
+    };
+    let platform = Platform::default();
+    for name in ["a", "b", "c", "d", "e", "waits"] {
+        let seen = world.seen(&named(monitor("m", 1), name));
+        let pod = if name == "waits" { carrying("old") } else { on_trial() };
+        world.shown(&named(pod, name));
+        let upkeep = &world.context.upkeep;
+        upkeep
+            .keep(&seen, &platform, Hindrance::default(), true, &world.context)
+            .await;
+    }
+    let mut leaving = named(monitor("m", 2), "a");
+    leaving["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    let leaving = world.seen(&leaving);
+    let mut due = world.context.queue.open();
+    assert_eq!(
+        reconcile(&leaving, &world.context).await.unwrap(),
+        Action::await_change()
+    );
+    assert_eq!(due.try_recv().unwrap(), Key::new("bots", "waits"));
 }
 
 const STATUS: &str = "PATCH /apis/rosey.dev/v1alpha1/namespaces/bots/roseymonitors/rosey/status";
@@ -46,11 +122,7 @@ const CONFIG_MAP: &str = "PATCH /api/v1/namespaces/bots/configmaps/rosey-exporte
 
 #[tokio::test]
 async fn what_was_begun_with_a_pod_is_gone_on_with_however_long_the_rest_waits_after_its_failures() {
-    let upkeep = upkeep::Settings {
-        update: true,
-        repair: false,
-    };
-    let mut world = World::that_keeps(upkeep, Leadership::fixed(true), |text| {
+    let mut world = World::that_keeps(UPDATES, Leadership::fixed(true), |text| {
         if text.starts_with(STATUS) {
             return (200, monitor("m", 2));
         }
@@ -62,11 +134,7 @@ async fn what_was_begun_with_a_pod_is_gone_on_with_however_long_the_rest_waits_a
         failure(409, "Conflict")
     });
     let seen = world.seen(&monitor("m", 1));
-    let trial = json!({"from": "1", "to": Platform::default().exporter_image, "container": "before", "ran": true,
-        "at": k8s_openapi::jiff::Timestamp::now().as_second()});
-    let mut pod = carrying(&Platform::default().exporter_image);
-    pod["metadata"]["annotations"][crate::api::UPDATE_ANNOTATION] = json!(trial.to_string());
-    world.shown(&pod);
+    world.shown(&on_trial());
     let key = Key::of(&seen);
     let backoff = &world.context.backoff;
     for _ in 0..30 {

@@ -105,7 +105,6 @@ impl Registrar {
                     }
                     Err(error) => {
                         warn!(%error, "the webhooks could not be registered");
-                        self.registered.send_replace(BTreeSet::new());
                         pause = retry;
                         retry = (retry * 2).min(LONGEST_RETRY);
                     }
@@ -127,7 +126,9 @@ impl Registrar {
 
     /// Answers whether exactly `configured` is registered.
     async fn register(&self, configured: &BTreeSet<String>, bundle: &str) -> Result<bool, RegistrationError> {
-        let owner = self.owner.reference().await?;
+        // Where it is not known that pods are asked for, none is evicted. The monitors' registration has no part in that.
+        let unknown = || drop(self.registered.send_replace(BTreeSet::new()));
+        let owner = self.owner.reference().await.inspect_err(|_| unknown())?;
         let (mut settled, mut asked) = (true, BTreeSet::new());
         let pods = |live: Option<&DynamicObject>| {
             let namespaces = namespaces(configured, live, &inhabited(&self.monitors));
@@ -138,7 +139,8 @@ impl Registrar {
             serde_json::to_value(webhooks)
         };
         self.converge::<MutatingWebhookConfiguration>(INJECTOR, pods, owner.as_ref())
-            .await?;
+            .await
+            .inspect_err(|_| unknown())?;
         self.registered.send_replace(asked);
         let monitors =
             |_: Option<&DynamicObject>| serde_json::to_value([validating(&self.endpoint, &self.watched, bundle)]);

@@ -142,6 +142,28 @@ fn events_are_kept_of_monitors_that_exist_and_no_more_than_the_latest() {
 }
 
 #[test]
+fn the_events_of_a_monitor_are_gathered_for_one_look() {
+    let (refusals, _) = world();
+    let mut due = refusals.queue.open();
+    let mut one_look = |what: &str| {
+        assert!(due.try_recv().is_err(), "{what}");
+        assert!(refusals.queue.pass(), "{what}");
+        assert_eq!(due.try_recv().unwrap(), Key::new("bots", "rosey"), "{what}");
+        assert!(due.try_recv().is_err(), "{what}");
+    };
+    for version in ["7", "8", "9"] {
+        refusals.observe(&Area::Cluster, Event::Apply(event(version, "no")));
+    }
+    one_look("they come");
+    refusals.observe(&Area::Cluster, Event::Delete(event("9", "")));
+    one_look("one goes");
+    refusals.observe(&Area::Cluster, Event::Init);
+    refusals.observe(&Area::Cluster, Event::InitApply(event("7", "no")));
+    refusals.observe(&Area::Cluster, Event::InitDone);
+    one_look("they are listed");
+}
+
+#[test]
 fn what_may_be_a_secret_is_left_out() {
     for (message, clean) in [
         (

@@ -234,6 +234,7 @@ fn where_nothing_is_injected_nobody_is_told_to_restart() {
 #[test]
 fn a_pod_that_only_changes_elsewhere_moves_nothing() {
     let (all, mut due, _) = world(vec![running("a")]);
+    all.queue.pass();
     while due.try_recv().is_ok() {}
     for n in 0..1000 {
         let mut same = running("a");
@@ -244,9 +245,23 @@ fn a_pod_that_only_changes_elsewhere_moves_nothing() {
             .insert("churn".into(), n.to_string());
         all.observe(&Area::Cluster, Event::Apply(same));
     }
-    assert!(due.try_recv().is_err());
+    assert!(!all.queue.pass() && due.try_recv().is_err());
     all.observe(&Area::Cluster, Event::Delete(running("a")));
+    assert!(all.queue.pass());
     assert_eq!(due.try_recv().unwrap(), Key::new("bots", "rosey"));
+}
+
+#[test]
+fn a_stream_of_pods_is_gathered_for_each_monitor_that_it_concerns() {
+    let (all, mut due, _) = world(vec![running("a")]);
+    assert!(due.try_recv().is_err(), "a list is gathered too");
+    for n in 0..100 {
+        all.observe(&Area::Cluster, Event::Apply(running(&format!("new-{n}"))));
+    }
+    assert!(due.try_recv().is_err());
+    all.queue.pass();
+    assert_eq!(due.try_recv().unwrap(), Key::new("bots", "rosey"));
+    assert!(due.try_recv().is_err());
 }
 
 #[test]

@@ -82,6 +82,7 @@ pub fn put_back(
             counts.changed_image(ImageChange::Stuck);
             warn!(monitor = %round.turn.key, pod = pod.name(), why, "the exporter can't get its old image back");
             memory.give_up(pod);
+            kept.wait(NEXT);
         }
         Err(error) => {
             warn!(monitor = %round.turn.key, pod = pod.name(), %error, "the exporter could not get its old image back");

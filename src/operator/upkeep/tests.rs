@@ -112,6 +112,29 @@ async fn a_turn_in_vain_is_given_to_another_monitor_and_tried_again_later() {
 }
 
 #[tokio::test]
+async fn a_pod_that_may_not_go_back_holds_its_turn_no_longer_than_until_the_next_look() {
+    let mut pod = on_trial();
+    let note = pod["metadata"]["annotations"][UPDATE_ANNOTATION].as_str().unwrap();
+    let note = note.replace(&old(), "elsewhere.example/exporter:1");
+    pod["metadata"]["annotations"][UPDATE_ANNOTATION] = json!(note);
+    let live = pod.clone();
+    let mut world = World::that_keeps(UPDATES, Leadership::fixed(true), move |text| {
+        assert!(text.starts_with("GET "), "{text}");
+        (200, live.clone())
+    });
+    let seen = world.seen(&monitor("m", 1));
+    world.shown(&pod);
+    assert_eq!(keep(&world, &seen).await.again, Some(NEXT));
+    let slots = &world.context.upkeep.slots;
+    let mut others = (0..).map(|n| Key::new("bots", &format!("other-{n}")));
+    let waits = others.find(|other| !slots.take(other)).unwrap();
+    assert_eq!(waits, Key::new("bots", "other-4"), "one turn is held");
+    let mut due = world.context.queue.open();
+    assert_eq!(keep(&world, &seen).await.again, None);
+    assert_eq!(due.try_recv().unwrap(), waits, "it is free");
+}
+
+#[tokio::test]
 async fn an_eviction_that_is_refused_gives_the_turn_back_and_is_tried_again_later() {
     let mut world = World::new(Leadership::fixed(true), |_| unreachable!("nothing is asked"));
     let seen = world.seen(&monitor("m", 1));

@@ -1,6 +1,9 @@
+use http_body_util::BodyExt;
 use kube::client::Body;
+use kube::runtime::watcher::Event;
 
 use super::*;
+use crate::operator::injector::certificates::Lives;
 
 fn service_endpoint() -> Endpoint {
     Endpoint::Service {
@@ -97,6 +100,82 @@ fn only_a_difference_that_matters_is_repaired() {
     assert!(!stands(&object, &webhooks, None), "an addition");
 }
 
+fn registrar(client: Client, leadership: Leadership) -> Registrar {
+    Registrar {
+        watched: BTreeSet::new(),
+        client: client.clone(),
+        endpoint: service_endpoint(),
+        excluded: BTreeSet::new(),
+        owner: Arc::new(Owner::new(client, "role".into())),
+        leader: watch::channel(true).1,
+        leadership,
+        namespaces: watch::channel(BTreeSet::new()).1,
+        monitors: kube::runtime::reflector::store().0,
+        loaded: watch::channel(None).1,
+        registered: watch::Sender::default(),
+        published: watch::Sender::new(None),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_are_asked_for_as_long_as_only_the_registration_of_monitors_fails() {
+    let bots = BTreeSet::from(["bots".to_owned()]);
+    for (fails, then) in [(VALIDATOR, bots.clone()), (INJECTOR, BTreeSet::new())] {
+        let (service, mut handle) = tower_test::mock::pair::<axum::http::Request<Body>, axum::http::Response<Body>>();
+        let mut registrar = registrar(Client::new(service, "rosey-system"), Leadership::fixed(true));
+        let (monitors, mut writer) = kube::runtime::reflector::store();
+        writer.apply_watcher_event(&Event::Init);
+        writer.apply_watcher_event(&Event::InitDone);
+        let made = Certificates::issue(&["localhost".to_owned()], Lives::default(), 1_800_000_000, None).unwrap();
+        registrar.monitors = monitors;
+        registrar.namespaces = watch::channel(bots.clone()).1;
+        registrar.loaded = watch::channel(Some(Arc::new(made))).1;
+        registrar.registered.send_replace(bots.clone());
+        let registered = registrar.registered.subscribe();
+        let server = async {
+            let (mut rounds, mut watches) = (Vec::new(), Vec::new());
+            while let Some((request, send)) = handle.next_request().await {
+                let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
+                let (code, body) = if request
+                    .uri()
+                    .query()
+                    .is_some_and(|query| query.contains("fieldSelector"))
+                {
+                    // They tell of nothing.
+                    watches.push(send);
+                    continue;
+                } else if path.ends_with(fails) {
+                    (
+                        500,
+                        json!({"status": "Failure", "code": 500, "reason": "InternalError", "message": "no"}),
+                    )
+                } else if method == "PATCH" {
+                    let body = request.into_body().collect().await.unwrap().to_bytes();
+                    (200, serde_json::from_slice(&body).unwrap())
+                } else {
+                    (
+                        404,
+                        json!({"status": "Failure", "code": 404, "reason": "NotFound", "message": "none"}),
+                    )
+                };
+                if path.contains("clusterroles") {
+                    rounds.push(registered.borrow().clone());
+                }
+                if rounds.len() == 3 {
+                    return rounds;
+                }
+                let answer = axum::http::Response::builder().status(code);
+                send.send_response(answer.body(Body::from(Value::to_string(&body).into_bytes())).unwrap());
+            }
+            rounds
+        };
+        tokio::select! {
+            () = registrar.run() => unreachable!("it runs until dropped"),
+            rounds = server => assert_eq!(rounds, [bots.clone(), then.clone(), then], "{fails}"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_replica_that_leads_no_longer_registers_nothing() {
     let (service, mut handle) = tower_test::mock::pair::<axum::http::Request<Body>, axum::http::Response<Body>>();
@@ -111,21 +190,8 @@ async fn a_replica_that_leads_no_longer_registers_nothing() {
         }
         asked
     });
-    let registrar = Registrar {
-        watched: BTreeSet::new(),
-        client: client.clone(),
-        endpoint: service_endpoint(),
-        excluded: BTreeSet::new(),
-        owner: Arc::new(Owner::new(client, "role".into())),
-        // It has not heard yet: the Lease ran out while it slept.
-        leader: watch::channel(true).1,
-        leadership: Leadership::fixed(false),
-        namespaces: watch::channel(BTreeSet::new()).1,
-        monitors: kube::runtime::reflector::store().0,
-        loaded: watch::channel(None).1,
-        registered: watch::Sender::default(),
-        published: watch::Sender::new(None),
-    };
+    // It has not heard yet: the Lease ran out while it slept.
+    let registrar = registrar(client, Leadership::fixed(false));
     let result = registrar.register(&["bots".to_owned()].into(), "PEM").await;
     assert!(matches!(result, Err(RegistrationError::NotLeader(_))), "{result:?}");
     assert!(registrar.published.borrow().is_none());
