@@ -7,8 +7,10 @@ mod installed;
 mod latency;
 mod rights;
 mod story;
-pub mod versions;
+mod versions;
 mod webhook;
+
+use std::fmt;
 
 use anyhow::Result;
 use futures::future::LocalBoxFuture;
@@ -34,6 +36,18 @@ pub struct Scenario {
     pub full: bool,
     pub play: for<'a> fn(&'a Stage) -> LocalBoxFuture<'a, Result<String>>,
 }
+
+/// How a scenario ends that could not show what it is about, through no fault of the product's: neither passed nor failed.
+#[derive(Debug)]
+pub struct NotShown(pub String);
+
+impl fmt::Display for NotShown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NotShown {}
 
 /// The one that needs an earlier release.
 pub const UPGRADE: &str = "upgrade";
