@@ -193,6 +193,17 @@ pub async fn scale(stage: &Stage, replicas: usize) -> Result<()> {
     .await
 }
 
+/// Whether every replica of the operator is taken for ready.
+///
+/// # Errors
+/// When the API server does not answer.
+pub async fn are_ready(stage: &Stage) -> Result<bool> {
+    Ok(replicas(stage)
+        .await?
+        .iter()
+        .all(|pod| lab::has_condition(pod, "Ready")))
+}
+
 /// The operator's two replicas, once they are ready and no earlier one is left, which would serve on for some seconds.
 ///
 /// # Errors

@@ -127,6 +127,13 @@ pub const SCENARIOS: &[Scenario] = &[
         play: |stage| Box::pin(webhook::without_an_operator_no_pod_is_refused(stage)),
     },
     Scenario {
+        name: "hung",
+        sentence: "with an operator that hangs, no pod is refused; once it answers again, new pods are injected",
+        act: Act::Alone,
+        full: false,
+        play: |stage| Box::pin(webhook::a_hung_operator_refuses_no_pod(stage)),
+    },
+    Scenario {
         name: "rights",
         sentence: "the operator is refused nothing, and uses every right that it has",
         act: Act::Alone,

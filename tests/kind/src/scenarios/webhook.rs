@@ -155,3 +155,53 @@ pub async fn without_an_operator_no_pod_is_refused(stage: &Stage) -> Result<Stri
     );
     Ok(format!("a pod takes {median:.1} ms, at most {longest:.1} ms"))
 }
+
+/// Sends the operator's processes a signal, in whichever nodes they are; how many got it.
+async fn signal(stage: &Stage, signal: &str) -> Result<usize> {
+    // Its name in the kernel, which is cut after 15 bytes; a process that has ended meanwhile has none.
+    let script = format!(
+        "for process in /proc/[0-9]*; do \
+           [ \"$(cat $process/comm 2>/dev/null)\" = rosey-operator ] && kill -{signal} ${{process#/proc/}} && echo one; \
+         done; true"
+    );
+    let mut processes = 0;
+    for node in stage.cluster.nodes().await? {
+        let said = stage.cluster.in_node(&node, &["sh", "-c", &script]).await?;
+        processes += said.lines().count();
+    }
+    Ok(processes)
+}
+
+pub async fn a_hung_operator_refuses_no_pod(stage: &Stage) -> Result<String> {
+    let place = "hung";
+    watched(stage, place, |_| {}).await?;
+    release::settled(stage).await?;
+    let pods = stage.api(POD, "pods", place);
+    let created = async {
+        let stopped = signal(stage, "STOP").await?;
+        ensure!(stopped == 2, "{stopped} processes of the operator were stopped, not 2");
+        let (first, time) = create(stage, &pods, "first").await?;
+        ensure!(!is_injected(&first), "the first pod was injected by nobody");
+        let asked = release::are_ready(stage).await?;
+        ensure!(asked, "the operator was no longer ready, and so perhaps not asked");
+        // After some seconds without an answer it is no longer asked, and then nobody waits.
+        Ok((time, bare(stage, &pods, 10).await?))
+    };
+    let created = created.await;
+    let resumed = signal(stage, "CONT").await?;
+    let (first, times) = created?;
+    ensure!(resumed == 2, "{resumed} processes of the operator were resumed, not 2");
+    clear(&pods).await?;
+    release::settled(stage).await?;
+    stage.until_registered(place, "rosey").await?;
+    let (pod, _) = create(stage, &pods, "after").await?;
+    ensure!(
+        is_injected(&pod),
+        "the operator answers again, and the pod has no exporter"
+    );
+    clear(&pods).await?;
+    let [first, longest] = [first, times[times.len() - 1]].map(|time| time.as_secs_f64());
+    Ok(format!(
+        "the first pod takes {first:.1} s, later ones at most {longest:.1} s"
+    ))
+}
