@@ -6,6 +6,7 @@ mod drain;
 mod installed;
 mod latency;
 mod rights;
+mod sources;
 mod story;
 mod versions;
 mod webhook;
@@ -111,6 +112,13 @@ pub const SCENARIOS: &[Scenario] = &[
         act: Act::Beside,
         full: false,
         play: |stage| Box::pin(webhook::a_restricted_namespace_admits_the_exporter(stage)),
+    },
+    Scenario {
+        name: "sources",
+        sentence: "the examples' metrics, plugins and logs become series, and a monitor that makes no sense is refused by its field",
+        act: Act::Beside,
+        full: false,
+        play: |stage| Box::pin(sources::metrics_plugins_and_logs_become_series(stage)),
     },
     Scenario {
         name: "rollout",
