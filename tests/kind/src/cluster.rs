@@ -206,6 +206,11 @@ impl Plan {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
+        lab::until(lab::PATIENCE, "kubectl proxy to listen", async || {
+            tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
+            Ok(true)
+        })
+        .await?;
         Ok(Cluster {
             name: self.name.clone(),
             client: Client::try_from(config)?,

@@ -10,18 +10,20 @@ mod stack;
 mod stage;
 
 use std::panic::AssertUnwindSafe;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
-use futures::FutureExt;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use tokio::signal::unix::{SignalKind, signal};
 
 use cluster::{Commands, Plan};
 use images::Images;
+use release::Release;
 use report::Report;
-use scenarios::{Act, SCENARIOS, Scenario, UPGRADE, versions};
+use scenarios::{Act, SCENARIOS, Scenario, UPGRADE};
 use stage::Stage;
 
 /// Creates a kind cluster, installs the product and a Prometheus stack, plays every scenario, and deletes the cluster
@@ -37,7 +39,7 @@ struct Options {
     /// Image of the nodes. Default: the one that this version of kind was made for
     #[arg(long, env = "KIND_NODE_IMAGE", value_name = "IMAGE")]
     image: Option<String>,
-    /// Nodes, the control plane included. Default: 1, and 3 with --full
+    /// Nodes, the control plane included. Default: 1, and 3 where a scenario of the second set is played
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=9))]
     nodes: Option<u8>,
     /// Folder with the archives of the images. Default: target/images
@@ -111,25 +113,37 @@ async fn main() -> Result<ExitCode> {
             .join("images")
     });
     let images = Images::find(&folder).await?;
+    // Before minutes go by.
+    let from = match &options.from {
+        Some(folder) => Some(Release::find(folder).await?),
+        None if options.only.iter().any(|name| name == UPGRADE) => {
+            bail!("--only {UPGRADE}: which version to upgrade from? name the folder of a release: --from FOLDER")
+        }
+        None => None,
+    };
     let commands = Commands::find().await?;
     let folder = tempfile::Builder::new().prefix("rosey-kind-").tempdir()?;
+    let full = scenarios.iter().any(|scenario| scenario.full);
     let plan = Plan {
         name: format!("rosey-{}", std::process::id()),
         folder: folder.path().to_owned(),
         image: options.image.clone().filter(|image| !image.is_empty()),
-        nodes: options.nodes.map_or(if options.full { 3 } else { 1 }, usize::from),
+        nodes: options.nodes.map_or(if full { 3 } else { 1 }, usize::from),
     };
     let mut report = Report::new();
-    if options.from.is_none() && options.only.is_empty() {
-        let (left_out, played) = scenarios.into_iter().partition(|scenario| scenario.name == UPGRADE);
+    if from.is_none() {
+        let (left_out, played): (Vec<_>, _) = scenarios.into_iter().partition(|scenario| scenario.name == UPGRADE);
         report.left_out(left_out, "without --from FOLDER there is no version to upgrade from");
         scenarios = played;
     }
     // Whatever happens, there is a cluster to delete.
     let played = tokio::select! {
-        played = AssertUnwindSafe(play(&plan, &commands, (images, options.from.as_deref()), &scenarios, &mut report)).catch_unwind() => played.unwrap_or_else(|_| Err(anyhow::anyhow!("a scenario panicked"))),
+        played = AssertUnwindSafe(play(&plan, &commands, (images, from), &scenarios, &mut report)).catch_unwind() => played.unwrap_or_else(|_| Err(anyhow::anyhow!("a scenario panicked"))),
         () = interrupted() => Err(anyhow::anyhow!("interrupted")),
     };
+    report.left_out(report.unended(&scenarios), "the run ended before it did");
+    // Before the cluster is deleted, which may fail, or be interrupted.
+    println!("\n{report}");
     if options.keep {
         let folder = folder.keep();
         println!(
@@ -144,7 +158,6 @@ async fn main() -> Result<ExitCode> {
     } else {
         cluster::delete(&commands, &plan.name).await?;
     }
-    println!("\n{report}");
     if let Err(error) = played {
         eprintln!("kind-test: {error:#}");
         return Ok(ExitCode::FAILURE);
@@ -170,8 +183,8 @@ async fn interrupted() {
 async fn play(
     plan: &Plan,
     commands: &Commands,
-    (images, from): (Images, Option<&Path>),
-    scenarios: &[&Scenario],
+    (images, from): (Images, Option<Release>),
+    scenarios: &[&'static Scenario],
     report: &mut Report,
 ) -> Result<()> {
     report.note(&format!(
@@ -186,7 +199,7 @@ async fn play(
     let loaded = async {
         // The earlier version first: it may have the names of the current one.
         let from = match from {
-            Some(folder) => Some(versions::from(&stage, folder).await?),
+            Some(release) => Some(release.load(&stage).await?),
             None => None,
         };
         stage.cluster.load(&archives).await?;
@@ -200,15 +213,15 @@ async fn play(
         }
         return Err(error);
     }
-    let beside: Vec<_> = scenarios
-        .iter()
-        .filter(|scenario| scenario.act == Act::Beside)
-        .collect();
-    let rows = futures::future::join_all(beside.into_iter().map(|scenario| report::play(&stage, scenario)));
-    report.rows(rows.await);
-    for scenario in scenarios.iter().filter(|scenario| scenario.act == Act::Alone) {
+    let of = |act: Act| scenarios.iter().filter(move |scenario| scenario.act == act);
+    let beside = of(Act::Beside).map(|scenario| report::play(&stage, scenario));
+    let mut beside: FuturesUnordered<_> = beside.collect();
+    while let Some(row) = beside.next().await {
+        report.row(row);
+    }
+    for scenario in of(Act::Alone) {
         let row = report::play(&stage, scenario).await;
-        report.rows([row]);
+        report.row(row);
     }
     ensure!(!report.is_empty(), "no scenario was played");
     if !report.passed() {

@@ -1,10 +1,12 @@
 //! The product itself, installed by Helm as `docs/install.md` says.
 
-use anyhow::Result;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
 use kube::api::{DynamicObject, ListParams};
 use serde_json::json;
 
-use crate::images::{Images, repository, tag};
+use crate::images::{Archive, Images, archive, repository, tag};
 use crate::stack::LABEL;
 use crate::stage::{POD, SOON, Stage};
 
@@ -14,6 +16,16 @@ pub const SYSTEM: &str = "rosey-system";
 pub const RELEASE: &str = "rosey-monitor";
 /// What selects the operator's replicas.
 pub const OPERATORS: &str = "app.kubernetes.io/component=operator";
+/// What calls the operator for pods, and what calls it for monitors: kind and name.
+pub const INJECTOR: (&str, &str) = (
+    "admissionregistration.k8s.io/v1/MutatingWebhookConfiguration",
+    "rosey-monitor-injector",
+);
+pub const VALIDATOR: (&str, &str) = (
+    "admissionregistration.k8s.io/v1/ValidatingWebhookConfiguration",
+    "rosey-monitor-validator",
+);
+pub const REGISTRATIONS: [(&str, &str); 2] = [INJECTOR, VALIDATOR];
 const CHART: &str = "charts/rosey-monitor";
 
 /// A chart, and the images that go with it.
@@ -34,6 +46,52 @@ impl Version {
             operator: images.operator.image.clone(),
             exporter: images.exporter.image.clone(),
         }
+    }
+}
+
+/// A folder as `make release` fills it.
+pub struct Release {
+    chart: PathBuf,
+    images: [Archive; 2],
+}
+
+impl Release {
+    /// # Errors
+    /// When something is missing.
+    pub async fn find(folder: &Path) -> Result<Self> {
+        let files = std::fs::read_dir(folder).with_context(|| format!("--from {}", folder.display()))?;
+        let chart = files
+            .flatten()
+            .map(|file| file.path())
+            .find(|file| file.extension().is_some_and(|end| end == "tgz"));
+        Ok(Self {
+            chart: chart
+                .with_context(|| format!("--from {}: there is no chart (rosey-monitor-….tgz)", folder.display()))?,
+            images: [
+                archive(folder, "rosey-operator").await?,
+                archive(folder, "rosey-exporter").await?,
+            ],
+        })
+    }
+
+    /// Puts its images into every node, under names that no other version has.
+    ///
+    /// # Errors
+    /// When they can't be loaded.
+    pub async fn load(&self, stage: &Stage) -> Result<Version> {
+        let [operator, exporter] = self
+            .images
+            .each_ref()
+            .map(|archive| format!("{}:from", repository(&archive.image)));
+        stage.cluster.load(&self.images).await?;
+        for (archive, name) in self.images.iter().zip([&operator, &exporter]) {
+            stage.cluster.name_again(&archive.image, name).await?;
+        }
+        Ok(Version {
+            chart: self.chart.display().to_string(),
+            operator,
+            exporter,
+        })
     }
 }
 
@@ -135,11 +193,32 @@ pub async fn scale(stage: &Stage, replicas: usize) -> Result<()> {
     .await
 }
 
-/// The operator's pods, also those that are about to end.
+/// Whether every replica of the operator is taken for ready.
 ///
 /// # Errors
 /// When the API server does not answer.
-pub async fn replicas(stage: &Stage) -> Result<Vec<DynamicObject>> {
+pub async fn are_ready(stage: &Stage) -> Result<bool> {
+    Ok(replicas(stage)
+        .await?
+        .iter()
+        .all(|pod| lab::has_condition(pod, "Ready")))
+}
+
+/// The operator's two replicas, once they are ready and no earlier one is left, which would serve on for some seconds.
+///
+/// # Errors
+/// When that is not so in time.
+pub async fn settled(stage: &Stage) -> Result<Vec<DynamicObject>> {
+    lab::eventually(SOON, "two ready replicas of the operator and no other", async || {
+        let pods = replicas(stage).await?;
+        let stays = |pod: &DynamicObject| pod.metadata.deletion_timestamp.is_none() && lab::has_condition(pod, "Ready");
+        Ok((pods.len() == 2 && pods.iter().all(stays)).then_some(pods))
+    })
+    .await
+}
+
+/// The operator's pods, also those that are about to end.
+async fn replicas(stage: &Stage) -> Result<Vec<DynamicObject>> {
     Ok(stage
         .api(POD, "pods", SYSTEM)
         .list(&ListParams::default().labels(OPERATORS))

@@ -6,16 +6,32 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::release::SYSTEM;
-use crate::scenarios::Scenario;
+use crate::scenarios::{NotShown, SCENARIOS, Scenario};
 use crate::stage::Stage;
+
+enum Verdict {
+    /// With what it measured.
+    Passed(String),
+    /// With why it could show nothing.
+    NotShown(String),
+    /// With why.
+    Failed(String),
+}
 
 /// A scenario that was played.
 pub struct Row {
-    name: &'static str,
-    sentence: &'static str,
+    scenario: &'static Scenario,
     time: Duration,
-    /// What it measured, or why it failed.
-    verdict: Result<String, String>,
+    verdict: Verdict,
+}
+
+impl Row {
+    fn failure(&self) -> Option<&str> {
+        match &self.verdict {
+            Verdict::Failed(why) => Some(why),
+            Verdict::Passed(_) | Verdict::NotShown(_) => None,
+        }
+    }
 }
 
 /// All of a run.
@@ -53,23 +69,57 @@ impl Report {
         Ok(done)
     }
 
-    pub fn rows(&mut self, rows: impl IntoIterator<Item = Row>) {
-        self.rows.extend(rows);
+    pub fn row(&mut self, row: Row) {
+        self.rows.push(row);
     }
 
     /// Scenarios that are not played, and why.
-    pub fn left_out(&mut self, scenarios: Vec<&'static Scenario>, why: &'static str) {
+    pub fn left_out(&mut self, scenarios: impl IntoIterator<Item = &'static Scenario>, why: &'static str) {
         self.left_out
             .extend(scenarios.into_iter().map(|scenario| (scenario, why)));
+    }
+
+    /// Those of the scenarios that have not come to an end.
+    pub fn unended(&self, scenarios: &[&'static Scenario]) -> Vec<&'static Scenario> {
+        let ended = |scenario: &&Scenario| self.rows.iter().any(|row| row.scenario.name == scenario.name);
+        scenarios.iter().copied().filter(|scenario| !ended(scenario)).collect()
     }
 
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
-    /// Whether every scenario did.
+    /// Whether no scenario failed.
     pub fn passed(&self) -> bool {
-        !self.rows.is_empty() && self.rows.iter().all(|row| row.verdict.is_ok())
+        !self.rows.is_empty() && self.rows.iter().all(|row| row.failure().is_none())
+    }
+
+    /// In one line.
+    fn sum(&self) -> String {
+        let names = |fits: fn(&Row) -> bool| -> Vec<_> {
+            let fitting = self.in_order().into_iter().filter(|row| fits(row));
+            fitting.map(|row| row.scenario.name).collect()
+        };
+        let failed = names(|row| matches!(row.verdict, Verdict::Failed(_)));
+        let not_shown = names(|row| matches!(row.verdict, Verdict::NotShown(_)));
+        let all = self.rows.len();
+        let sum = match failed.len() {
+            0 if all == 0 => "no scenario was played".to_owned(),
+            0 if not_shown.is_empty() => format!("all {all} scenarios passed"),
+            0 => format!("{} of {all} scenarios passed", all - not_shown.len()),
+            some => format!("{some} of {all} scenarios FAILED: {}", failed.join(", ")),
+        };
+        if not_shown.is_empty() {
+            return sum;
+        }
+        format!("{sum}; NOT SHOWN: {}", not_shown.join(", "))
+    }
+
+    /// The rows as the scenarios are listed, in whatever order they have ended.
+    fn in_order(&self) -> Vec<&Row> {
+        let mut rows: Vec<_> = self.rows.iter().collect();
+        rows.sort_by_key(|row| SCENARIOS.iter().position(|scenario| scenario.name == row.scenario.name));
+        rows
     }
 }
 
@@ -80,69 +130,65 @@ impl fmt::Display for Report {
             writeln!(f, "| – | {name} | {:.1} s | done |", time.as_secs_f64())?;
         }
         for Row {
-            name,
-            sentence,
+            scenario: Scenario { name, sentence, .. },
             time,
             verdict,
-        } in &self.rows
+        } in self.in_order()
         {
             let verdict = match verdict {
-                Ok(figures) if figures.is_empty() => "passed".to_owned(),
-                Ok(figures) => format!("passed: {figures}"),
-                Err(_) => "**FAILED**".to_owned(),
+                Verdict::Passed(figures) if figures.is_empty() => "passed".to_owned(),
+                Verdict::Passed(figures) => format!("passed: {figures}"),
+                Verdict::NotShown(why) => format!("**NOT SHOWN**: {why}"),
+                Verdict::Failed(_) => "**FAILED**".to_owned(),
             };
             writeln!(f, "| {name} | {sentence} | {:.1} s | {verdict} |", time.as_secs_f64())?;
         }
         for (Scenario { name, sentence, .. }, why) in &self.left_out {
             writeln!(f, "| {name} | {sentence} | – | NOT PLAYED: {why} |")?;
         }
-        let failed: Vec<_> = self
-            .rows
-            .iter()
-            .filter(|row| row.verdict.is_err())
-            .map(|row| row.name)
-            .collect();
-        let verdict = if failed.is_empty() && !self.rows.is_empty() {
-            format!("all {} scenarios passed", self.rows.len())
-        } else if failed.is_empty() {
-            "no scenario was played".to_owned()
-        } else {
-            format!(
-                "{} of {} scenarios FAILED: {}",
-                failed.len(),
-                self.rows.len(),
-                failed.join(", ")
-            )
-        };
+        for (row, why) in self
+            .in_order()
+            .into_iter()
+            .filter_map(|row| Some((row, row.failure()?)))
+        {
+            writeln!(f, "\nFAILED {}: {why}", row.scenario.name)?;
+        }
         write!(
             f,
-            "\n{verdict}, after {:.0} s in all",
+            "\n{}, after {:.0} s in all",
+            self.sum(),
             self.start.elapsed().as_secs_f64()
         )
     }
 }
 
 /// Plays a scenario; of one that fails, prints what there is to see in its namespace.
-pub async fn play(stage: &Stage, scenario: &Scenario) -> Row {
+pub async fn play(stage: &Stage, scenario: &'static Scenario) -> Row {
     let start = Instant::now();
     let played = (scenario.play)(stage).await;
     let time = start.elapsed();
+    let line = |verdict: &str, more: &str| println!("{verdict} {} ({:.1} s) {more}", scenario.name, time.as_secs_f64());
     let verdict = match played {
         Ok(figures) => {
-            println!("passed {} ({:.1} s) {figures}", scenario.name, time.as_secs_f64());
-            Ok(figures)
+            line("passed", &figures);
+            Verdict::Passed(figures)
+        }
+        Err(error) if error.is::<NotShown>() => {
+            let why = error.to_string();
+            line("NOT SHOWN", &why);
+            Verdict::NotShown(why)
         }
         Err(error) => {
-            println!("FAILED {} ({:.1} s): {error:#}", scenario.name, time.as_secs_f64());
+            let why = format!("{error:#}");
+            line("FAILED", &why);
             for namespace in [scenario.name, SYSTEM] {
                 look_at(stage, namespace).await;
             }
-            Err(format!("{error:#}"))
+            Verdict::Failed(why)
         }
     };
     Row {
-        name: scenario.name,
-        sentence: scenario.sentence,
+        scenario,
         time,
         verdict,
     }
@@ -200,5 +246,62 @@ fn print_end(text: &str, lines: usize) {
     let all: Vec<_> = text.lines().collect();
     for line in all.iter().skip(all.len().saturating_sub(lines)) {
         println!("    {}", line.chars().take(600).collect::<String>());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(verdicts: impl IntoIterator<Item = Verdict>) -> Report {
+        let mut report = Report::new();
+        // As they end, which is not as they are listed.
+        let rows: Vec<_> = SCENARIOS.iter().zip(verdicts).collect();
+        for (scenario, verdict) in rows.into_iter().rev() {
+            report.row(Row {
+                scenario,
+                time: Duration::ZERO,
+                verdict,
+            });
+        }
+        report
+    }
+
+    #[test]
+    fn what_was_not_shown_has_not_passed_and_has_not_failed() {
+        let report = of([Verdict::Passed(String::new()), Verdict::NotShown("too busy".to_owned())]);
+        assert!(report.passed());
+        let text = report.to_string();
+        assert!(text.contains("| **NOT SHOWN**: too busy |"), "{text}");
+        assert!(text.contains("1 of 2 scenarios passed; NOT SHOWN: story"), "{text}");
+    }
+
+    #[test]
+    fn why_a_scenario_failed_stands_below_the_table() {
+        let report = of([Verdict::Failed("no bot".to_owned()), Verdict::Passed(String::new())]);
+        assert!(!report.passed());
+        let text = report.to_string();
+        let places = [
+            "| install |",
+            "| story |",
+            "FAILED install: no bot",
+            "1 of 2 scenarios FAILED: install",
+        ];
+        assert!(
+            places
+                .map(|place| text.find(place))
+                .is_sorted_by(|a, b| a.is_some() && a < b),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_scenario_that_has_no_row_has_not_ended() {
+        let all: Vec<_> = SCENARIOS.iter().take(2).collect();
+        let unended = of([Verdict::Passed(String::new())]).unended(&all);
+        assert_eq!(
+            unended.iter().map(|scenario| scenario.name).collect::<Vec<_>>(),
+            ["story"]
+        );
     }
 }

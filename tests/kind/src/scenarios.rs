@@ -6,9 +6,12 @@ mod drain;
 mod installed;
 mod latency;
 mod rights;
+mod sources;
 mod story;
-pub mod versions;
+mod versions;
 mod webhook;
+
+use std::fmt;
 
 use anyhow::Result;
 use futures::future::LocalBoxFuture;
@@ -34,6 +37,18 @@ pub struct Scenario {
     pub full: bool,
     pub play: for<'a> fn(&'a Stage) -> LocalBoxFuture<'a, Result<String>>,
 }
+
+/// How a scenario ends that could not show what it is about, through no fault of the product's: neither passed nor failed.
+#[derive(Debug)]
+pub struct NotShown(pub String);
+
+impl fmt::Display for NotShown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NotShown {}
 
 /// The one that needs an earlier release.
 pub const UPGRADE: &str = "upgrade";
@@ -99,6 +114,13 @@ pub const SCENARIOS: &[Scenario] = &[
         play: |stage| Box::pin(webhook::a_restricted_namespace_admits_the_exporter(stage)),
     },
     Scenario {
+        name: "sources",
+        sentence: "the examples' metrics, plugins and logs become series, and a monitor that makes no sense is refused by its field",
+        act: Act::Beside,
+        full: false,
+        play: |stage| Box::pin(sources::metrics_plugins_and_logs_become_series(stage)),
+    },
+    Scenario {
         name: "rollout",
         sentence: "while the operator is rolled out, no pod is refused, and every one is injected",
         act: Act::Alone,
@@ -111,6 +133,13 @@ pub const SCENARIOS: &[Scenario] = &[
         act: Act::Alone,
         full: false,
         play: |stage| Box::pin(webhook::without_an_operator_no_pod_is_refused(stage)),
+    },
+    Scenario {
+        name: "hung",
+        sentence: "with an operator that hangs, no pod is refused; once it answers again, new pods are injected",
+        act: Act::Alone,
+        full: false,
+        play: |stage| Box::pin(webhook::a_hung_operator_refuses_no_pod(stage)),
     },
     Scenario {
         name: "rights",

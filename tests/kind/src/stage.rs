@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
-use lab::{Alertmanager, Manifests, Prometheus, condition, eventually};
+use lab::{Alertmanager, Manifests, Prometheus, condition};
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 use crate::images::Images;
-use crate::release::Version;
+use crate::release::{INJECTOR, Version};
 use crate::stack::MONITORING;
 
 /// Longer than anything takes that does not wait for a kubelet's next look at a configuration; used up by failures only.
@@ -106,13 +106,14 @@ impl Stage {
     /// When the API server refuses it.
     pub async fn patch_monitor(&self, namespace: &str, name: &str, patch: &Value) -> Result<DynamicObject> {
         let api = self.api(MONITOR, "roseymonitors", namespace);
-        Ok(api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?)
+        let patched = api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
+        patched.with_context(|| format!("patch monitor {namespace}/{name} with {patch}"))
     }
 
     /// Waits until an object is there and is as wanted.
     ///
     /// # Errors
-    /// When it is not in time; with its status as it was last.
+    /// As [`Manifests::until`].
     pub async fn until(
         &self,
         deadline: Duration,
@@ -121,28 +122,13 @@ impl Stage {
         name: &str,
         accept: impl Fn(&DynamicObject) -> bool,
     ) -> Result<DynamicObject> {
-        eventually(
-            deadline,
-            &format!("{kind} {namespace}/{name} to be as wanted"),
-            async || {
-                let object = self
-                    .manifests
-                    .get(kind, namespace, name)
-                    .await?
-                    .context("it does not exist")?;
-                if !accept(&object) {
-                    bail!("its status: {}", object.data["status"]);
-                }
-                Ok(Some(object))
-            },
-        )
-        .await
+        self.manifests.until(deadline, kind, namespace, name, accept).await
     }
 
     /// Waits for a condition.
     ///
     /// # Errors
-    /// As [`Stage::until`].
+    /// As [`Manifests::until`].
     pub async fn until_condition(
         &self,
         deadline: Duration,
@@ -151,10 +137,9 @@ impl Stage {
         name: &str,
         wanted: &str,
     ) -> Result<DynamicObject> {
-        self.until(deadline, kind, namespace, name, |object| {
-            lab::has_condition(object, wanted)
-        })
-        .await
+        self.manifests
+            .until_condition(deadline, kind, namespace, name, wanted)
+            .await
     }
 
     /// Waits until the status of a monitor speaks of what it says now, and is as wanted.
@@ -224,9 +209,9 @@ impl Stage {
     /// # Errors
     /// When it does not in time.
     pub async fn until_registered_in(&self, namespace: &str) -> Result<()> {
-        let kind = "admissionregistration.k8s.io/v1/MutatingWebhookConfiguration";
+        let (kind, name) = INJECTOR;
         let quoted = format!("{namespace:?}");
-        self.until(SOON, kind, "", "rosey-monitor-injector", |registration| {
+        self.until(SOON, kind, "", name, |registration| {
             registration.data["webhooks"].to_string().contains(&quoted)
         })
         .await
@@ -244,9 +229,10 @@ impl Stage {
             self.cluster.proxy
         );
         let request = body.map_or_else(|| self.http.get(&url), |body| self.http.post(&url).json(body));
-        let answer = request.send().await?;
-        let (status, said) = (answer.status(), answer.text().await?);
-        ensure!(status.is_success(), "{name}:{port}{path}: {status}: {said}");
+        let asked = || format!("ask {namespace}/{name}:{port}{path}");
+        let answer = request.send().await.with_context(asked)?;
+        let (status, said) = (answer.status(), answer.text().await.with_context(asked)?);
+        ensure!(status.is_success(), "{}: {status}: {said}", asked());
         Ok(said)
     }
 }

@@ -1,5 +1,6 @@
 //! The API server's audit log: who wrote what, and how often.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
@@ -60,6 +61,18 @@ pub struct User {
     /// The user's name as the token file has it.
     #[serde(default)]
     pub username: String,
+    /// What else the API server knows of the user.
+    #[serde(default)]
+    pub extra: BTreeMap<String, Vec<String>>,
+}
+
+impl User {
+    /// The pod whose token was shown, for a service account.
+    #[must_use]
+    pub fn pod(&self) -> Option<&str> {
+        let names = self.extra.get("authentication.kubernetes.io/pod-name")?;
+        names.first().map(String::as_str)
+    }
 }
 
 /// Which object a request was about.

@@ -15,11 +15,11 @@ mod measure;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use lab::Lab;
 use lab::rosey::{OPERATOR, Operator};
+use lab::{Lab, Quantiles};
 
 use load::Load;
-use measure::{Quantiles, usage};
+use measure::usage;
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(900);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind, Status};
 use kube::discovery::{Discovery, Scope};
@@ -141,6 +141,54 @@ impl Manifests {
         let (api_version, kind) = kind.rsplit_once('/').unwrap_or(("v1", kind));
         let (resource, scope) = self.resource(api_version, kind).await?;
         Ok(self.scoped(&resource, &scope, namespace).get_opt(name).await?)
+    }
+
+    /// Waits until an object exists and `accept` says yes to it.
+    ///
+    /// # Errors
+    /// When it does not within `deadline`; the message has the object's labels and status as they were last.
+    pub async fn until(
+        &self,
+        deadline: Duration,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+        accept: impl Fn(&DynamicObject) -> bool,
+    ) -> Result<DynamicObject> {
+        let what = format!("{kind} {namespace}/{name} to be as wanted");
+        wait::eventually(deadline, &what, async || {
+            let object = self
+                .get(kind, namespace, name)
+                .await?
+                .with_context(|| format!("{kind} {namespace}/{name} does not exist"))?;
+            if !accept(&object) {
+                let status = object.data.get("status").map(|status| format!(", status {status}"));
+                bail!(
+                    "{} has labels {:?}{}",
+                    describe(&object),
+                    object.labels(),
+                    status.unwrap_or_default()
+                );
+            }
+            Ok(Some(object))
+        })
+        .await
+    }
+
+    /// Waits until the object's status has condition `condition` True.
+    ///
+    /// # Errors
+    /// As [`Manifests::until`].
+    pub async fn until_condition(
+        &self,
+        deadline: Duration,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+        condition: &str,
+    ) -> Result<DynamicObject> {
+        let accept = |object: &DynamicObject| has_condition(object, condition);
+        self.until(deadline, kind, namespace, name, accept).await
     }
 
     async fn api(&self, object: &Value, namespace: &str) -> Result<(Api<DynamicObject>, String)> {

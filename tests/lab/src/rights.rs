@@ -1,13 +1,47 @@
-//! Rights: which ones roles grant, and which ones requests made use of.
+//! Rights: which ones roles grant, which ones requests made use of, and what makes an operator use them.
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use kube::api::DynamicObject;
+use serde_json::{Value, json};
 
 use crate::Request;
 
 /// Verb, group and resource.
 pub type Right = (String, String, String);
+
+/// An object that says it belongs to the monitor `rosey`, as one of an earlier version's plan would: it goes. `kind` is one of those that
+/// a monitor's objects are of.
+#[must_use]
+pub fn leftover(kind: &str, monitor: &DynamicObject) -> Value {
+    let (api_version, short) = kind.rsplit_once('/').unwrap_or(("v1", kind));
+    let (part, content) = match short {
+        "ConfigMap" => ("data", json!({"old": "yes"})),
+        "PodMonitor" => (
+            "spec",
+            json!({"selector": {}, "podMetricsEndpoints": [{"port": "old"}]}),
+        ),
+        "PrometheusRule" => (
+            "spec",
+            json!({"groups": [{"name": "old", "rules": [{"alert": "Old", "expr": "vector(0) > 1"}]}]}),
+        ),
+        _ => (
+            "spec",
+            json!({"receivers": [{"name": "old"}], "route": {"receiver": "old"}}),
+        ),
+    };
+    let owner = json!({
+        "apiVersion": "rosey.dev/v1alpha1", "kind": "RoseyMonitor", "name": "rosey", "uid": monitor.metadata.uid,
+        "controller": true, "blockOwnerDeletion": true,
+    });
+    json!({
+        "apiVersion": api_version, "kind": short, part: content,
+        "metadata": {
+            "name": "rosey-old", "namespace": monitor.metadata.namespace, "ownerReferences": [owner],
+            "labels": {"app.kubernetes.io/managed-by": "rosey-operator", "rosey.dev/monitor": "rosey"},
+        },
+    })
+}
 
 /// What the rules of a role grant, one right each.
 #[must_use]

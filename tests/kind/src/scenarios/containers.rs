@@ -50,7 +50,7 @@ pub async fn a_bot_starts_although_its_exporter_can_not_be_pulled(stage: &Stage)
 pub async fn a_bot_restarts_and_its_exporter_runs_on(stage: &Stage) -> Result<String> {
     let place = "restart";
     watched(stage, place, |_| {}).await?;
-    let probe = json!({"httpGet": {"path": "/api/health", "port": PORT}, "periodSeconds": 1, "failureThreshold": 2});
+    let probe = json!({"httpGet": {"path": "/api/health", "port": PORT}, "periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": 2});
     let bot = workload(stage, "Deployment", (place, "bot"), "rosey", |pod| {
         pod["containers"][0]["livenessProbe"] = probe;
     });
@@ -64,9 +64,10 @@ pub async fn a_bot_restarts_and_its_exporter_runs_on(stage: &Stage) -> Result<St
 
     // The kubelet ends it, and a new one has no fault.
     control(stage, place, pod, &json!({"fault": "error-500"})).await?;
+    let restarts = container(before, "bot")["restartCount"].as_u64();
     let again = |pod: &kube::api::DynamicObject| {
         let bot = container(pod, "bot");
-        bot["restartCount"] == 1 && bot["state"]["running"].is_object() && bot["ready"] == true
+        bot["restartCount"].as_u64() > restarts && bot["state"]["running"].is_object() && bot["ready"] == true
     };
     let after = stage.until(SOON, POD, place, pod, again).await?;
     ensure!(
@@ -79,8 +80,14 @@ pub async fn a_bot_restarts_and_its_exporter_runs_on(stage: &Stage) -> Result<St
         "{}",
         after.data["status"]
     );
-    let uptime = format!("{series} == 1 and on (pod) up{{namespace=\"{place}\",pod=\"{pod}\"}} == 1");
-    stage.prometheus.until(SOON, &uptime).await?;
+    // A sample of before the fault is still the newest one for a while.
+    let started = &container(&after, "bot")["state"]["running"]["startedAt"];
+    let started: jiff::Timestamp = started.as_str().context("the bot was never started")?.parse()?;
+    let seen_again = format!(
+        "{series} == 1 and on (pod) timestamp({series}) > {} and on (pod) up{{namespace=\"{place}\",pod=\"{pod}\"}} == 1",
+        started.as_second()
+    );
+    stage.prometheus.until(SOON, &seen_again).await?;
     Ok(String::new())
 }
 

@@ -5,7 +5,7 @@ use kube::api::{DynamicObject, PostParams};
 use serde_json::Value;
 
 use crate::bots::{idle_pod, running, watched, workload};
-use crate::release::{self, OPERATORS, RELEASE, SYSTEM};
+use crate::release::{self, OPERATORS, REGISTRATIONS, RELEASE, SYSTEM};
 use crate::stage::{MONITOR, POD, PROPAGATED, SOON, Stage, is_injected, name, untouched};
 
 /// The objects of a monitor with one channel: kind, and what stands after its name.
@@ -16,16 +16,21 @@ const OBJECTS: [(&str, &str); 5] = [
     ("monitoring.coreos.com/v1alpha1/AlertmanagerConfig", ""),
     ("monitoring.coreos.com/v1alpha1/AlertmanagerConfig", ".ops-discord"),
 ];
-const REGISTRATIONS: [(&str, &str); 2] = [
-    (
-        "admissionregistration.k8s.io/v1/MutatingWebhookConfiguration",
-        "rosey-monitor-injector",
-    ),
-    (
-        "admissionregistration.k8s.io/v1/ValidatingWebhookConfiguration",
-        "rosey-monitor-validator",
-    ),
-];
+
+/// Whether the objects of monitor `rosey` are there, and none is about to go.
+async fn all_there(stage: &Stage, place: &str, otherwise: &str) -> Result<()> {
+    for (kind, suffix) in OBJECTS {
+        let name = format!("rosey{suffix}");
+        let object = stage.manifests.get(kind, place, &name).await?;
+        let object = object.with_context(|| format!("{kind} {place}/{name} {otherwise}"))?;
+        let going = object.metadata.deletion_timestamp;
+        ensure!(
+            going.is_none(),
+            "{kind} {place}/{name} is about to be deleted: {going:?}"
+        );
+    }
+    Ok(())
+}
 
 pub async fn every_bot_of_a_deployment_and_of_a_statefulset_is_injected_and_scraped(stage: &Stage) -> Result<String> {
     let place = "install";
@@ -42,28 +47,23 @@ pub async fn every_bot_of_a_deployment_and_of_a_statefulset_is_injected_and_scra
         let pods = running(stage, place, kind, 1).await?;
         ensure!(pods.iter().all(is_injected), "{kind}: {pods:?}");
     }
-    for (kind, suffix) in OBJECTS {
-        let object = format!("rosey{suffix}");
-        stage
-            .manifests
-            .get(kind, place, &object)
-            .await?
-            .with_context(|| format!("there is no {kind} {object}"))?;
-    }
+    all_there(stage, place, "is missing").await?;
     let all = format!("count (rosey_bot_up{{namespace=\"{place}\"}} == 1) == 2");
     stage.prometheus.until(PROPAGATED, &all).await?;
     // The labels that the stack selects by have come with the chart's values.
     stage.until_condition(SOON, MONITOR, place, "rosey", "Selected").await?;
-    let operator = format!("up{{namespace=\"{SYSTEM}\",container=\"rosey-operator\"}} == 1");
-    let replicas = stage.prometheus.until(PROPAGATED, &operator).await?.len();
-    ensure!(replicas == 2, "{replicas} replicas of the operator are scraped");
+    let both = format!("count (up{{namespace=\"{SYSTEM}\",container=\"rosey-operator\"}} == 1) == 2");
+    stage.prometheus.until(PROPAGATED, &both).await?;
     let table = stage.cluster.kubectl(&["get", "roseymonitors", "-n", place]).await?;
     ensure!(table.contains("2/2"), "kubectl get roseymonitors says:\n{table}");
     Ok(String::new())
 }
 
-/// The monitors of the whole cluster, by uid and generation.
-async fn monitors(stage: &Stage) -> Result<Vec<Value>> {
+/// The monitors of the whole cluster, by uid and generation: what is not what it was when somebody has written it.
+///
+/// # Errors
+/// When kubectl fails.
+pub async fn monitors(stage: &Stage) -> Result<Vec<Value>> {
     let said = stage
         .cluster
         .kubectl(&["get", "roseymonitors", "-A", "-o", "json"])
@@ -110,14 +110,7 @@ pub async fn what_stays_and_what_goes_when_the_chart_is_uninstalled(stage: &Stag
         .await?
         .context("the definition is gone")?;
     ensure!(monitors(stage).await? == before, "the monitors are not what they were");
-    for (kind, suffix) in OBJECTS {
-        let object = format!("rosey{suffix}");
-        stage
-            .manifests
-            .get(kind, place, &object)
-            .await?
-            .with_context(|| format!("{kind} {object} is gone"))?;
-    }
+    all_there(stage, place, "is gone").await?;
     let left = stage.cluster.helm(&["list", "-n", SYSTEM, "-q"]).await?;
     ensure!(!left.contains(RELEASE), "helm list still has {left}");
     ensure!(

@@ -4,47 +4,16 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use kube::api::{DynamicObject, Patch, PatchParams};
-use lab::rights::{Right, granted, used};
-use serde_json::{Value, json};
+use lab::rights::{Right, granted, leftover, used};
+use serde_json::json;
 
 use crate::bots::{monitor, namespace, running, watched, workload};
 use crate::images::repository;
-use crate::release::{SYSTEM, replicas};
-use crate::stage::{SOON, Stage, is_injected, says};
+use crate::release::{REGISTRATIONS, SYSTEM, settled};
+use crate::stage::{SOON, Stage, is_injected, name, says};
 
 /// Who asks.
 const ACCOUNT: &str = "system:serviceaccount:rosey-system:rosey-operator";
-
-/// An object that says it belongs to the monitor, as one of an earlier version's plan would: it goes.
-fn leftover(kind: &str, place: &str, monitor: &DynamicObject) -> Value {
-    let (api_version, short) = kind.rsplit_once('/').unwrap_or(("v1", kind));
-    let (part, content) = match short {
-        "ConfigMap" => ("data", json!({"old": "yes"})),
-        "PodMonitor" => (
-            "spec",
-            json!({"selector": {}, "podMetricsEndpoints": [{"port": "old"}]}),
-        ),
-        "PrometheusRule" => (
-            "spec",
-            json!({"groups": [{"name": "old", "rules": [{"alert": "Old", "expr": "vector(0) > 1"}]}]}),
-        ),
-        _ => (
-            "spec",
-            json!({"receivers": [{"name": "old"}], "route": {"receiver": "old"}}),
-        ),
-    };
-    let owner = json!({
-        "apiVersion": "rosey.dev/v1alpha1", "kind": "RoseyMonitor", "name": "rosey", "uid": monitor.metadata.uid,
-        "controller": true, "blockOwnerDeletion": true,
-    });
-    json!({
-        "apiVersion": api_version, "kind": short, part: content,
-        "metadata": {
-            "name": "rosey-old", "namespace": place, "ownerReferences": [owner],
-            "labels": {"app.kubernetes.io/managed-by": "rosey-operator", "rosey.dev/monitor": "rosey"},
-        },
-    })
-}
 
 /// What is no longer planned goes, and what is edited is read and mended.
 async fn objects(stage: &Stage, place: &str) -> Result<()> {
@@ -61,7 +30,7 @@ async fn objects(stage: &Stage, place: &str) -> Result<()> {
             "rosey",
         ),
     ] {
-        stage.apply(&leftover(kind, place, &monitor)).await?;
+        stage.apply(&leftover(kind, &monitor)).await?;
         lab::until(SOON, &format!("a leftover {kind} to be gone"), async || {
             Ok(stage.manifests.get(kind, place, "rosey-old").await?.is_none())
         })
@@ -173,14 +142,20 @@ async fn spoiled(stage: &Stage, place: &str) -> Result<()> {
             secret.data["data"]["tls.crt"] != "c3BvaWxlZA=="
         })
         .await?;
-    stage
-        .cluster
-        .kubectl(&["delete", "mutatingwebhookconfiguration", "rosey-monitor-injector"])
-        .await?;
-    stage
-        .cluster
-        .kubectl(&["delete", "validatingwebhookconfiguration", "rosey-monitor-validator"])
-        .await?;
+    let mut deleted = Vec::new();
+    for (kind, registration) in REGISTRATIONS {
+        let object = stage.manifests.get(kind, "", registration).await?;
+        let object = object.with_context(|| format!("there is no {registration}"))?;
+        let (api_version, short) = kind.rsplit_once('/').unwrap_or(("v1", kind));
+        let named = json!({"apiVersion": api_version, "kind": short, "metadata": {"name": registration}});
+        stage.manifests.delete(&named, "").await?;
+        deleted.push((kind, registration, object.metadata.uid));
+    }
+    // Not by what pods get alone: the API server calls by the deleted one for another moment.
+    for (kind, registration, uid) in deleted {
+        let another = |object: &DynamicObject| object.metadata.uid != uid;
+        stage.until(SOON, kind, "", registration, another).await?;
+    }
     stage.until_registered(place, "rosey").await
 }
 
@@ -204,9 +179,8 @@ pub async fn the_operator_is_refused_nothing_and_uses_every_right(stage: &Stage)
     watched(stage, place, |_| {}).await?;
     tokio::try_join!(objects(stage, place), refused_pods(stage), repaired(stage))?;
     spoiled(stage, place).await?;
-    nothing_was_forbidden(stage, "").await?;
-
     let requests = requests(stage).await?;
+    refuse_forbidden(&requests)?;
     let used: BTreeSet<Right> = requests.iter().flat_map(used).collect();
     let mut granted = all_granted(stage).await?;
     // Asked by an admission plugin on the operator's behalf, which leaves no request: without this right, the plugin that this cluster
@@ -231,30 +205,28 @@ async fn requests(stage: &Stage) -> Result<Vec<lab::Request>> {
     Ok(requests)
 }
 
-/// From now on, once the replicas of an earlier installation are gone: they lose their rights before they end.
-///
-/// # Errors
-/// When they don't go.
-pub async fn from_now_on(stage: &Stage) -> Result<String> {
-    lab::until(SOON, "the earlier replicas to be gone", async || {
-        Ok(replicas(stage).await?.len() == 2)
-    })
-    .await?;
-    Ok(jiff::Timestamp::now().to_string())
-}
-
-/// Whether the operator had every right that it needed since then.
-///
-/// # Errors
-/// With every request that was answered with 403, and when there was none at all.
-pub async fn nothing_was_forbidden(stage: &Stage, since: &str) -> Result<()> {
-    let mut requests = requests(stage).await?;
-    requests.retain(|request| &*request.request_received_timestamp > since);
-    ensure!(!requests.is_empty(), "the operator has asked for nothing since {since}");
+fn refuse_forbidden(requests: &[lab::Request]) -> Result<()> {
     let refused = requests.iter().filter(|request| request.is_forbidden());
     let refused: Vec<_> = refused
         .map(|request| format!("{request}: {}", request.response_status.message))
         .collect();
     ensure!(refused.is_empty(), "forbidden: {refused:#?}");
+    Ok(())
+}
+
+/// Whether the operator's replicas of now had every right that they needed, from their first request on. Those of an earlier
+/// installation lose their rights before they end.
+///
+/// # Errors
+/// With every request that was answered with 403, and when a replica has asked for nothing.
+pub async fn nothing_was_forbidden(stage: &Stage) -> Result<()> {
+    let replicas = settled(stage).await?;
+    let requests = requests(stage).await?;
+    for replica in &replicas {
+        let of_it = |request: &&lab::Request| request.user.pod() == Some(name(replica));
+        let of_it: Vec<_> = requests.iter().filter(of_it).cloned().collect();
+        ensure!(!of_it.is_empty(), "{} has asked for nothing", name(replica));
+        refuse_forbidden(&of_it)?;
+    }
     Ok(())
 }

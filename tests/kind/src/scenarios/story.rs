@@ -54,9 +54,8 @@ pub async fn watched_bot(stage: &Stage, place: &str) -> Result<String> {
     Ok(pod.to_owned())
 }
 
-/// Breaks a bot that is watched, and mends it when somebody was told; how many seconds that took.
-pub async fn announced(stage: &Stage, place: &str, pod: &str) -> Result<f64> {
-    let before = received(stage, place).await?.len();
+/// Breaks a bot that is watched, after the first `before` messages; how many seconds it takes until somebody is told.
+pub async fn breaks(stage: &Stage, place: &str, pod: &str, before: usize) -> Result<f64> {
     let broke = std::time::Instant::now();
     control(stage, place, pod, &json!({"fault": "not-running"})).await?;
     let firing = format!("ALERTS{{alertname=\"BotDown\",alertstate=\"firing\",namespace=\"{place}\"}}");
@@ -65,16 +64,22 @@ pub async fn announced(stage: &Stage, place: &str, pod: &str) -> Result<f64> {
     let heard = broke.elapsed().as_secs_f64();
     let text = message.description();
     ensure!(text.contains(pod), "the message does not say which pod: {text}");
+    Ok(heard)
+}
 
+/// Mends it, and waits until somebody was told, after the first `before` messages.
+pub async fn recovers(stage: &Stage, place: &str, pod: &str, before: usize) -> Result<()> {
     control(stage, place, pod, &json!({"fault": "none"})).await?;
-    stage
-        .prometheus
-        .until(
-            SOON,
-            &format!("rosey_bot_up{{namespace=\"{place}\",pod=\"{pod}\"}} == 1"),
-        )
-        .await?;
-    told(stage, place, before, "BotDown", true).await?;
+    let up = format!("rosey_bot_up{{namespace=\"{place}\",pod=\"{pod}\"}} == 1");
+    stage.prometheus.until(SOON, &up).await?;
+    told(stage, place, before, "BotDown", true).await.map(drop)
+}
+
+/// Both, one after the other; how many seconds it takes until somebody is told that the bot is broken.
+pub async fn announced(stage: &Stage, place: &str, pod: &str) -> Result<f64> {
+    let before = received(stage, place).await?.len();
+    let heard = breaks(stage, place, pod, before).await?;
+    recovers(stage, place, pod, before).await?;
     Ok(heard)
 }
 

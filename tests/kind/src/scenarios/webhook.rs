@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::bots::{idle_pod, watched};
 use crate::release::{self, SYSTEM};
-use crate::stage::{EXPORTER, POD, SOON, Stage, is_injected};
+use crate::stage::{EXPORTER, POD, Stage, is_injected};
 
 /// Creates a pod that no node runs; the answer, and how long it took.
 pub async fn create(stage: &Stage, pods: &Api<DynamicObject>, name: &str) -> Result<(DynamicObject, Duration)> {
@@ -56,7 +56,7 @@ pub async fn a_restricted_namespace_admits_the_exporter(stage: &Stage) -> Result
 }
 
 /// Creates pods one after the other until it is done; every one has to be injected.
-pub async fn stream(stage: &Stage, pods: &Api<DynamicObject>, done: &AtomicBool) -> Result<String> {
+async fn stream(stage: &Stage, pods: &Api<DynamicObject>, done: &AtomicBool) -> Result<String> {
     let (mut bare, mut slowest, mut count) = (Vec::new(), Duration::ZERO, 0);
     while !done.load(Ordering::Relaxed) {
         let name = format!("pod-{count}");
@@ -81,63 +81,72 @@ pub async fn stream(stage: &Stage, pods: &Api<DynamicObject>, done: &AtomicBool)
     ))
 }
 
+/// Creates pods while `change` goes on. Each of both comes to its end whatever becomes of the other: half a drain would leave a node that
+/// takes no pods. A change may look at what it is given, and begin nothing more when it is true.
+pub async fn streamed(
+    stage: &Stage,
+    pods: &Api<DynamicObject>,
+    change: impl AsyncFnOnce(&AtomicBool) -> Result<()>,
+) -> Result<String> {
+    let done = AtomicBool::new(false);
+    let streams = async {
+        let figures = stream(stage, pods, &done).await;
+        done.store(true, Ordering::Relaxed);
+        figures
+    };
+    let change = async {
+        let came = change(&done).await;
+        done.store(true, Ordering::Relaxed);
+        came
+    };
+    let (figures, came) = tokio::join!(streams, change);
+    match (figures, came) {
+        (Err(of_pods), Err(of_change)) => Err(of_pods.context(format!("{of_change:#}; and"))),
+        (figures, came) => came.and(figures),
+    }
+}
+
 pub async fn a_rollout_of_the_operator_misses_no_pod(stage: &Stage) -> Result<String> {
     let place = "rollout";
     watched(stage, place, |_| {}).await?;
     let pods = stage.api(POD, "pods", place);
-    let done = AtomicBool::new(false);
-    let rollout = async {
-        let rolled = async {
-            stage
-                .cluster
-                .kubectl(&["rollout", "restart", "deployment/rosey-operator", "-n", SYSTEM])
-                .await?;
-            stage
-                .cluster
-                .kubectl(&[
-                    "rollout",
-                    "status",
-                    "deployment/rosey-operator",
-                    "-n",
-                    SYSTEM,
-                    "--timeout=180s",
-                ])
-                .await?;
-            // The old replicas serve on for some seconds.
-            lab::until(SOON, "the old replicas to be gone", async || {
-                let all = release::replicas(stage).await?;
-                Ok(all.len() == 2 && all.iter().all(|pod| pod.metadata.deletion_timestamp.is_none()))
-            })
-            .await
-        };
-        let rolled = rolled.await;
-        done.store(true, Ordering::Relaxed);
-        rolled
-    };
-    let (figures, ()) = tokio::try_join!(stream(stage, &pods, &done), rollout)?;
+    let deployment = "deployment/rosey-operator";
+    let figures = streamed(stage, &pods, async |_| {
+        let restart = ["rollout", "restart", deployment, "-n", SYSTEM];
+        stage.cluster.kubectl(&restart).await?;
+        let status = ["rollout", "status", deployment, "-n", SYSTEM, "--timeout=180s"];
+        stage.cluster.kubectl(&status).await?;
+        release::settled(stage).await.map(drop)
+    });
+    let figures = figures.await?;
     clear(&pods).await?;
     Ok(figures)
+}
+
+/// Creates so many pods, none of which can be injected; how long each took, the shortest first.
+async fn bare(stage: &Stage, pods: &Api<DynamicObject>, count: usize) -> Result<Vec<Duration>> {
+    let mut times = Vec::new();
+    for n in 0..count {
+        let (pod, time) = create(stage, pods, &format!("pod-{n}")).await?;
+        ensure!(!is_injected(&pod), "pod-{n} was injected by nobody");
+        times.push(time);
+    }
+    times.sort();
+    Ok(times)
 }
 
 pub async fn without_an_operator_no_pod_is_refused(stage: &Stage) -> Result<String> {
     let place = "away";
     watched(stage, place, |_| {}).await?;
-    release::scale(stage, 0).await?;
     let pods = stage.api(POD, "pods", place);
     let created = async {
-        let mut times = Vec::new();
-        for n in 0..20 {
-            let (pod, time) = create(stage, &pods, &format!("pod-{n}")).await?;
-            ensure!(!is_injected(&pod), "pod-{n} was injected by nobody");
-            times.push(time);
-        }
-        times.sort();
-        Ok(times)
+        release::scale(stage, 0).await?;
+        bare(stage, &pods, 20).await
     };
     let created = created.await;
     // Also after a failure: the next scenarios need it.
     release::scale(stage, 2).await?;
-    let times: Vec<Duration> = created?;
+    let times = created?;
     clear(&pods).await?;
     stage.until_registered(place, "rosey").await?;
     let (median, longest) = (
@@ -145,4 +154,54 @@ pub async fn without_an_operator_no_pod_is_refused(stage: &Stage) -> Result<Stri
         times[times.len() - 1].as_secs_f64() * 1e3,
     );
     Ok(format!("a pod takes {median:.1} ms, at most {longest:.1} ms"))
+}
+
+/// Sends the operator's processes a signal, in whichever nodes they are; how many got it.
+async fn signal(stage: &Stage, signal: &str) -> Result<usize> {
+    // Its name in the kernel, which is cut after 15 bytes; a process that has ended meanwhile has none.
+    let script = format!(
+        "for process in /proc/[0-9]*; do \
+           [ \"$(cat $process/comm 2>/dev/null)\" = rosey-operator ] && kill -{signal} ${{process#/proc/}} && echo one; \
+         done; true"
+    );
+    let mut processes = 0;
+    for node in stage.cluster.nodes().await? {
+        let said = stage.cluster.in_node(&node, &["sh", "-c", &script]).await?;
+        processes += said.lines().count();
+    }
+    Ok(processes)
+}
+
+pub async fn a_hung_operator_refuses_no_pod(stage: &Stage) -> Result<String> {
+    let place = "hung";
+    watched(stage, place, |_| {}).await?;
+    release::settled(stage).await?;
+    let pods = stage.api(POD, "pods", place);
+    let created = async {
+        let stopped = signal(stage, "STOP").await?;
+        ensure!(stopped == 2, "{stopped} processes of the operator were stopped, not 2");
+        let (first, time) = create(stage, &pods, "first").await?;
+        ensure!(!is_injected(&first), "the first pod was injected by nobody");
+        let asked = release::are_ready(stage).await?;
+        ensure!(asked, "the operator was no longer ready, and so perhaps not asked");
+        // After some seconds without an answer it is no longer asked, and then nobody waits.
+        Ok((time, bare(stage, &pods, 10).await?))
+    };
+    let created = created.await;
+    let resumed = signal(stage, "CONT").await?;
+    let (first, times) = created?;
+    ensure!(resumed == 2, "{resumed} processes of the operator were resumed, not 2");
+    clear(&pods).await?;
+    release::settled(stage).await?;
+    stage.until_registered(place, "rosey").await?;
+    let (pod, _) = create(stage, &pods, "after").await?;
+    ensure!(
+        is_injected(&pod),
+        "the operator answers again, and the pod has no exporter"
+    );
+    clear(&pods).await?;
+    let [first, longest] = [first, times[times.len() - 1]].map(|time| time.as_secs_f64());
+    Ok(format!(
+        "the first pod takes {first:.1} s, later ones at most {longest:.1} s"
+    ))
 }

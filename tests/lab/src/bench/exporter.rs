@@ -11,12 +11,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use lab::{Supervisor, rosey};
+use lab::{Quantiles, Supervisor, rosey};
 
 use self::candidates::{Candidate, Kind, Stand, Web};
 use self::report::Row;
 use self::scraper::Scraper;
-use super::measure::{Quantiles, Usage, usage, usage_of};
+use super::measure::{Usage, usage, usage_of};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -1,6 +1,4 @@
-//! What a process used, and how times are distributed.
-
-use std::fmt;
+//! What a process used, and what it says of its own times.
 
 use anyhow::{Context, Result};
 use lab::Process;
@@ -40,34 +38,6 @@ pub fn usage_of(id: u32) -> Result<Usage> {
         peak: bytes("VmHWM")?,
         cpu: ticks / 100.0,
     })
-}
-
-/// Median and 99th percentile, in milliseconds.
-pub struct Quantiles {
-    pub p50: f64,
-    pub p99: f64,
-}
-
-impl Quantiles {
-    pub fn of(mut milliseconds: Vec<f64>) -> Self {
-        milliseconds.sort_by(f64::total_cmp);
-        let at = |share: f64| {
-            milliseconds
-                .get(((milliseconds.len() as f64 * share) as usize).min(milliseconds.len().saturating_sub(1)))
-                .copied()
-                .unwrap_or(f64::NAN)
-        };
-        Self {
-            p50: at(0.5),
-            p99: at(0.99),
-        }
-    }
-}
-
-impl fmt::Display for Quantiles {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.1} / {:.1} ms", self.p50, self.p99)
-    }
 }
 
 /// The own histogram of a webhook's handler, as upper bounds of its buckets.

@@ -125,18 +125,10 @@ impl Lab {
         name: &str,
         accept: impl Fn(&DynamicObject) -> bool,
     ) -> Result<DynamicObject> {
-        wait::eventually(
-            deadline,
-            &format!("{kind} {namespace}/{name} to be as wanted"),
-            async || {
-                let object = self.get(kind, namespace, name).await?.context("it does not exist")?;
-                if !accept(&object) {
-                    bail!("{}: status {}", manifest::describe(&object), object.data["status"]);
-                }
-                Ok(Some(object))
-            },
-        )
-        .await
+        self.parts
+            .manifests
+            .until(deadline, kind, namespace, name, accept)
+            .await
     }
 
     /// Waits until the object's status has condition `condition` True.
@@ -151,10 +143,10 @@ impl Lab {
         name: &str,
         condition: &str,
     ) -> Result<DynamicObject> {
-        self.until_object(deadline, kind, namespace, name, |object| {
-            manifest::has_condition(object, condition)
-        })
-        .await
+        let manifests = &self.parts.manifests;
+        manifests
+            .until_condition(deadline, kind, namespace, name, condition)
+            .await
     }
 
     /// Waits until there is no such object any more.

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result, ensure};
 use kube::api::{DeleteParams, DynamicObject};
 use lab::Mark;
-use lab::rights::{Right, used};
+use lab::rights::{Right, leftover, used};
 use lab::rosey::{OPERATOR, OPERATOR_NAMESPACE, OWN_RIGHTS, WATCHED_RIGHTS, WHOLE_RIGHTS};
 use serde_json::{Value, json};
 
 use crate::pods::{injected_namespace, namespaces_are_injected};
-use crate::stage::{BOTS, CONFIG_MAP, MONITOR, POD_MONITOR, ROUTES, RULE, SOON, Stage, least, says, stage, tell};
+use crate::stage::{BOTS, CONFIG_MAP, MONITOR, POD_MONITOR, ROUTES, RULE, SOON, Stage, says, stage, tell};
 
 /// The role for pods, which an operator gets only where it may write them.
 const SIDECARS: &str = "deploy/rbac/operator-sidecars-clusterrole.yaml";
@@ -19,19 +19,6 @@ const SIDECARS: &str = "deploy/rbac/operator-sidecars-clusterrole.yaml";
 fn granted(file: &str) -> Result<BTreeSet<Right>> {
     let roles = serde_saphyr::from_multiple::<Value>(&lab::rosey::text(file)?)?;
     Ok(roles.iter().flat_map(lab::rights::granted).collect())
-}
-
-/// An object that says it belongs to the monitor, as one of an earlier version's plan would.
-fn leftover(kind: &str, monitor: &DynamicObject) -> Value {
-    let mut object = least(kind, BOTS, "rosey-old", "old");
-    let owner = json!({
-        "apiVersion": "rosey.dev/v1alpha1", "kind": "RoseyMonitor", "name": "rosey", "uid": monitor.metadata.uid,
-        "controller": true, "blockOwnerDeletion": true,
-    });
-    let labels = json!({"app.kubernetes.io/managed-by": "rosey-operator", "rosey.dev/monitor": "rosey"});
-    object["metadata"]["labels"] = labels;
-    object["metadata"]["ownerReferences"] = json!([owner]);
-    object
 }
 
 /// A monitor that needs a name which somebody else has: an Event says so.

@@ -1,7 +1,7 @@
 //! The tables.
 
 use super::candidates::Kind;
-use crate::bench::measure::Quantiles;
+use lab::Quantiles;
 
 /// One line of the table.
 pub struct Row {
