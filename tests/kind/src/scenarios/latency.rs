@@ -15,8 +15,9 @@ const PAIRS: usize = 500;
 /// What the registration may cost, in milliseconds.
 const MEDIAN: f64 = 3.0;
 const P99: f64 = 10.0;
-/// And on the busiest machine.
-const EVER: f64 = 50.0;
+/// A machine on which a pod takes longer without any registration, as a rule, is slower than what these figures are for: there the
+/// registration takes longer, too. Two cores that run the whole cluster take 11 ms.
+const BARE: f64 = 6.0;
 /// How often it is measured at most: until the machine is quiet enough for it.
 const ATTEMPTS: usize = 2;
 /// Between one creation of a pod and the next: what watches and garbage collector make of the last pod is not this one's time.
@@ -69,29 +70,32 @@ pub async fn a_registration_costs_a_pod_next_to_nothing(stage: &Stage) -> Result
     for _ in 0..ATTEMPTS {
         let times = triples(stage, &with, &without).await?;
         let (costs, noise) = (difference(&times[0], &times[1]), difference(&times[2], &times[1]));
-        let [with, without, _] = times.map(Quantiles::of);
+        let [with, bare, _] = times.map(Quantiles::of);
         figures = format!(
-            "p50 / p99 of {PAIRS} pairs: {costs} (noise {noise}); with {with}, without {without}; {}",
+            "p50 / p99 of {PAIRS} pairs: {costs} (noise {noise}); with {with}, without {bare}; {}",
             handler(stage).await?
         );
         let (median, p99) = (costs.p50 <= MEDIAN, costs.p99 <= P99);
         if median && p99 {
             return Ok(figures);
         }
+        ensure!(median || bare.p50 > BARE, "more than {MEDIAN} ms as a rule: {figures}");
         ensure!(
-            costs.p50 <= EVER,
-            "more than {EVER} ms, however busy the machine is: {figures}"
+            costs.p50 <= bare.p50,
+            "more than the pod itself, on whatever machine: {figures}"
         );
-        // Where two pods without registration differ by as much, it is not the registration that is measured: of each figure for itself.
-        ensure!(
-            median || noise.p50.abs() > MEDIAN,
-            "more than {MEDIAN} ms as a rule: {figures}"
-        );
+        // Where two pods without registration differ by as much, it is not the registration that is measured.
         ensure!(
             p99 || noise.p99 > P99,
             "more than {P99} ms of one pod in a hundred: {figures}"
         );
-        println!("latency: two pods without registration differ by as much as is to be measured; {figures}");
+        println!("latency: the machine is too slow or too busy; {figures}");
+        if !median {
+            break; // slow it stays
+        }
     }
-    Err(NotShown(format!("the machine is too busy for {MEDIAN} / {P99} ms: {figures}")).into())
+    Err(NotShown(format!(
+        "the machine is too slow or too busy for {MEDIAN} / {P99} ms: {figures}"
+    ))
+    .into())
 }
