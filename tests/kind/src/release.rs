@@ -175,6 +175,7 @@ pub async fn scale(stage: &Stage, replicas: usize) -> Result<()> {
         .kubectl(&["scale", "deployment/rosey-operator", "-n", SYSTEM, &count])
         .await?;
     stage
+        .manifests
         .until(SOON, "apps/v1/Deployment", SYSTEM, "rosey-operator", |deployment| {
             let status = &deployment.data["status"];
             let is = |field: &str| status[field].as_u64().unwrap_or(0) == replicas as u64;

@@ -167,6 +167,7 @@ pub async fn until_ready(stage: &Stage) -> Result<()> {
     for kind in ["Prometheus", "Alertmanager"] {
         let kind = format!("monitoring.coreos.com/v1/{kind}");
         stage
+            .manifests
             .until_condition(START, &kind, MONITORING, "stack", "Available")
             .await?;
     }

@@ -110,42 +110,10 @@ impl Stage {
         patched.with_context(|| format!("patch monitor {namespace}/{name} with {patch}"))
     }
 
-    /// Waits until an object is there and is as wanted.
-    ///
-    /// # Errors
-    /// As [`Manifests::until`].
-    pub async fn until(
-        &self,
-        deadline: Duration,
-        kind: &str,
-        namespace: &str,
-        name: &str,
-        accept: impl Fn(&DynamicObject) -> bool,
-    ) -> Result<DynamicObject> {
-        self.manifests.until(deadline, kind, namespace, name, accept).await
-    }
-
-    /// Waits for a condition.
-    ///
-    /// # Errors
-    /// As [`Manifests::until`].
-    pub async fn until_condition(
-        &self,
-        deadline: Duration,
-        kind: &str,
-        namespace: &str,
-        name: &str,
-        wanted: &str,
-    ) -> Result<DynamicObject> {
-        self.manifests
-            .until_condition(deadline, kind, namespace, name, wanted)
-            .await
-    }
-
     /// Waits until the status of a monitor speaks of what it says now, and is as wanted.
     ///
     /// # Errors
-    /// As [`Stage::until`].
+    /// As [`Manifests::until`].
     pub async fn until_monitor(
         &self,
         deadline: Duration,
@@ -153,16 +121,17 @@ impl Stage {
         name: &str,
         accept: impl Fn(&DynamicObject) -> bool,
     ) -> Result<DynamicObject> {
-        self.until(deadline, MONITOR, namespace, name, |monitor| {
-            monitor.data["status"]["observedGeneration"] == json!(monitor.metadata.generation) && accept(monitor)
-        })
-        .await
+        self.manifests
+            .until(deadline, MONITOR, namespace, name, |monitor| {
+                monitor.data["status"]["observedGeneration"] == json!(monitor.metadata.generation) && accept(monitor)
+            })
+            .await
     }
 
     /// Waits until every pod of a monitor carries an exporter that runs and is none of an older image.
     ///
     /// # Errors
-    /// As [`Stage::until`].
+    /// As [`Manifests::until`].
     pub async fn until_injected(&self, namespace: &str, name: &str, pods: usize) -> Result<DynamicObject> {
         let summary = json!(format!("{pods}/{pods}"));
         self.until_monitor(SOON, namespace, name, |monitor| {
@@ -211,11 +180,12 @@ impl Stage {
     pub async fn until_registered_in(&self, namespace: &str) -> Result<()> {
         let (kind, name) = INJECTOR;
         let quoted = format!("{namespace:?}");
-        self.until(SOON, kind, "", name, |registration| {
-            registration.data["webhooks"].to_string().contains(&quoted)
-        })
-        .await
-        .map(drop)
+        self.manifests
+            .until(SOON, kind, "", name, |registration| {
+                registration.data["webhooks"].to_string().contains(&quoted)
+            })
+            .await
+            .map(drop)
     }
 
     /// Posts to, or reads from, a port of a pod.

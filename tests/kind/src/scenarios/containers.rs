@@ -25,7 +25,7 @@ pub async fn a_bot_starts_although_its_exporter_can_not_be_pulled(stage: &Stage)
         let reason = &container(pod, EXPORTER)["state"]["waiting"]["reason"];
         reason == "ErrImagePull" || reason == "ImagePullBackOff"
     };
-    let before = stage.until(SOON, POD, place, pod, waits).await?;
+    let before = stage.manifests.until(SOON, POD, place, pod, waits).await?;
     let monitor = stage
         .until_monitor(SOON, place, "rosey", |monitor| {
             says(monitor, "Injected", "False", "ImagePull")
@@ -38,7 +38,7 @@ pub async fn a_bot_starts_although_its_exporter_can_not_be_pulled(stage: &Stage)
     let mended = json!({"spec": {"exporter": {"image": stage.images.exporter.image}}});
     stage.patch_monitor(place, "rosey", &mended).await?;
     stage.until_injected(place, "rosey", 1).await?;
-    let after = stage.until_condition(SOON, POD, place, pod, "Ready").await?;
+    let after = stage.manifests.until_condition(SOON, POD, place, pod, "Ready").await?;
     ensure!(
         untouched(&after, "bot") == untouched(&before, "bot"),
         "{}",
@@ -69,7 +69,7 @@ pub async fn a_bot_restarts_and_its_exporter_runs_on(stage: &Stage) -> Result<St
         let bot = container(pod, "bot");
         bot["restartCount"].as_u64() > restarts && bot["state"]["running"].is_object() && bot["ready"] == true
     };
-    let after = stage.until(SOON, POD, place, pod, again).await?;
+    let after = stage.manifests.until(SOON, POD, place, pod, again).await?;
     ensure!(
         container(&after, "bot")["containerID"] != container(before, "bot")["containerID"],
         "{}",
@@ -100,6 +100,7 @@ pub async fn a_job_with_an_exporter_ends(stage: &Stage) -> Result<String> {
     });
     stage.apply(&job).await?;
     stage
+        .manifests
         .until_condition(SOON, "batch/v1/Job", place, "task", "Complete")
         .await?;
     let pods = stage.pods(place, "workload=task").await?;

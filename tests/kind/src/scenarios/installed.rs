@@ -51,7 +51,10 @@ pub async fn every_bot_of_a_deployment_and_of_a_statefulset_is_injected_and_scra
     let all = format!("count (rosey_bot_up{{namespace=\"{place}\"}} == 1) == 2");
     stage.prometheus.until(PROPAGATED, &all).await?;
     // The labels that the stack selects by have come with the chart's values.
-    stage.until_condition(SOON, MONITOR, place, "rosey", "Selected").await?;
+    stage
+        .manifests
+        .until_condition(SOON, MONITOR, place, "rosey", "Selected")
+        .await?;
     let both = format!("count (up{{namespace=\"{SYSTEM}\",container=\"rosey-operator\"}} == 1) == 2");
     stage.prometheus.until(PROPAGATED, &both).await?;
     let table = stage.cluster.kubectl(&["get", "roseymonitors", "-n", place]).await?;

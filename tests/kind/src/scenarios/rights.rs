@@ -46,7 +46,7 @@ async fn objects(stage: &Stage, place: &str) -> Result<()> {
                 .and_then(|labels| labels.get("rosey.dev/monitor"))
                 .is_some_and(|monitor| monitor == "rosey")
         };
-        stage.until(SOON, kind, place, name, ours).await?;
+        stage.manifests.until(SOON, kind, place, name, ours).await?;
     }
     // A name that somebody else has: an Event says so.
     let metadata = json!({"name": "taken-exporter", "namespace": place});
@@ -72,6 +72,7 @@ async fn refused_pods(stage: &Stage) -> Result<()> {
     });
     stage.apply(&quota).await?;
     stage
+        .manifests
         .until(SOON, "v1/ResourceQuota", place, "cpu", |quota| {
             !quota.data["status"]["hard"].is_null()
         })
@@ -138,6 +139,7 @@ async fn spoiled(stage: &Stage, place: &str) -> Result<()> {
         )
         .await?;
     stage
+        .manifests
         .until(SOON, "v1/Secret", SYSTEM, "rosey-operator-webhook", |secret| {
             secret.data["data"]["tls.crt"] != "c3BvaWxlZA=="
         })
@@ -154,7 +156,7 @@ async fn spoiled(stage: &Stage, place: &str) -> Result<()> {
     // Not by what pods get alone: the API server calls by the deleted one for another moment.
     for (kind, registration, uid) in deleted {
         let another = |object: &DynamicObject| object.metadata.uid != uid;
-        stage.until(SOON, kind, "", registration, another).await?;
+        stage.manifests.until(SOON, kind, "", registration, another).await?;
     }
     stage.until_registered(place, "rosey").await
 }

@@ -150,7 +150,10 @@ impl<'a> Across<'a> {
             self.stage.patch_monitor(self.place, "rosey", &edit).await?;
             let shows = |object: &DynamicObject| rules(object) == [json!(wanted)];
             let kind = "monitoring.coreos.com/v1/PrometheusRule";
-            self.stage.until(SOON, kind, self.place, "rosey", shows).await?;
+            self.stage
+                .manifests
+                .until(SOON, kind, self.place, "rosey", shows)
+                .await?;
         }
         Ok(())
     }
