@@ -3,8 +3,10 @@
 //! All of it together stays below 16 MiB, whatever a bot says and however many read it; the container may use 32 by default.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
 use std::time::{Duration, Instant};
+
+use foldhash::quality::RandomState;
 
 /// Bytes of the page of the bot's own metrics. Nothing of it is kept but what passes.
 pub(crate) const PAGE_BYTES: usize = 4 << 20;
@@ -124,7 +126,7 @@ impl Admitted {
             groups: HashMap::new(),
             in_all,
             clock: Instant::now(),
-            hasher: RandomState::new(),
+            hasher: RandomState::default(),
         }
     }
 

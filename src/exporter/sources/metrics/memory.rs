@@ -1,7 +1,9 @@
 //! What is remembered from one reading of the bot's page to the next.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::time::Instant;
+
+use foldhash::quality::RandomState;
 
 use super::line::{self, Labels};
 use super::rank::Rank;
@@ -27,7 +29,7 @@ impl Default for Memory {
         });
         Self {
             places,
-            hasher: RandomState::new(),
+            hasher: RandomState::default(),
             now: Instant::now(),
         }
     }
