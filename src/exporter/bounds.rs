@@ -94,7 +94,7 @@ impl Dropped {
 pub(crate) struct Admitted {
     /// By hashes of group and item, which take a tenth of their memory. The whole 64 bits of them: with half of it, one in twenty
     /// bots that say a million values had one more than its places.
-    places: HashMap<u64, Held>,
+    places: HashMap<u64, Held, BuildHasherDefault<AsItIs>>,
     /// How many places each has, by half of a hash: two groups that share it share their places, which harms nobody.
     groups: HashMap<u32, u32>,
     in_all: usize,
@@ -122,7 +122,7 @@ impl Admitted {
     /// One with so many places for all groups together.
     pub fn new(in_all: usize) -> Self {
         Self {
-            places: HashMap::new(),
+            places: HashMap::default(),
             groups: HashMap::new(),
             in_all,
             clock: Instant::now(),

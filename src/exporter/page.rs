@@ -151,7 +151,7 @@ pub(crate) fn takes_environment(name: &str) -> bool {
 
 /// A label's value as it stands between the quotes.
 pub(crate) fn escaped(text: &str) -> Cow<'_, str> {
-    if text.contains(['\\', '"', '\n']) {
+    if memchr::memchr3(b'\\', b'"', b'\n', text.as_bytes()).is_some() {
         text.replace('\\', "\\\\")
             .replace('"', "\\\"")
             .replace('\n', "\\n")

@@ -103,11 +103,11 @@ pub(crate) fn number(word: &str) -> Option<f64> {
 
 /// What follows the blanks. By bytes as all here, since the patterns of `str` are made of calls in a build for size.
 fn blank(text: &str) -> &str {
-    let mut rest = text.as_bytes();
-    while let [b' ' | b'\t', after @ ..] = rest {
-        rest = after;
+    let mut rest = text;
+    while let Some(b' ' | b'\t') = rest.as_bytes().first() {
+        rest = &rest[1..];
     }
-    &text[text.len() - rest.len()..]
+    rest
 }
 
 /// What follows `mark`, which is one of ASCII, if the text begins with it.
