@@ -8,6 +8,9 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use lab::{AuditLevel, Lab};
 
+/// How far what keeps a processor awake counts before it asks whether anybody else wants to: some 50 µs.
+const AWAKE_TURN: u32 = 100_000;
+
 #[derive(Parser)]
 #[command(
     about = "The real control plane and Prometheus stack as plain processes on loopback",
@@ -51,6 +54,9 @@ enum Subcommands {
     Soak(soak::Options),
     /// Measures rosey-exporter beside a general one on the same health document and prints a table; in a release build
     BenchExporter(bench::exporter::Size),
+    /// Keeps a processor awake while others are measured, until it is killed
+    #[command(hide = true)]
+    Awake,
 }
 
 fn image(text: &str) -> Result<(String, String), String> {
@@ -78,6 +84,14 @@ async fn main() -> Result<()> {
         Subcommands::Bench(size) => return bench::run(size).await,
         Subcommands::Soak(options) => return soak::run(options).await,
         Subcommands::BenchExporter(size) => return bench::exporter::run(&size),
+        Subcommands::Awake => loop {
+            // If it only ran on, the scheduler would let it have a whole tick of 4 ms now and then, however idle its class; and a
+            // processor that does nothing but yield wakes others late.
+            for turn in 0..AWAKE_TURN {
+                std::hint::black_box(turn);
+            }
+            std::thread::yield_now();
+        },
     };
     let mut builder = Lab::builder();
     if without_stack {

@@ -123,9 +123,10 @@ impl Stand<'_> {
     /// Has every processor busy with what gives way to anything else. One that sleeps takes a virtual machine 50 µs and more
     /// to wake, a scrape wakes one four times, and that is not the exporters' doing.
     pub fn keep_awake(&self) -> Result<Awake> {
+        let this = std::env::current_exe()?;
         let start = |processor| {
             let mut command = Command::new("chrt");
-            command.args(["--idle", "0", "sh", "-c", "while :; do :; done"]);
+            command.args(["--idle", "0"]).arg(&this).arg("awake");
             let name = format!("awake-{processor}");
             let log = self.folder.join(format!("{name}.log"));
             self.supervisor.spawn(&name, &mut command, &log)
