@@ -16,11 +16,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lab::rosey::{OPERATOR, Operator};
-use lab::{Lab, Quantiles};
+use lab::{Calls, Lab, Quantiles};
 
 use load::Load;
 use measure::usage;
 
+/// The webhook that pods go through.
+const INJECT: &str = "inject.rosey.dev";
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(900);
 
@@ -116,7 +118,7 @@ pub async fn run(size: Size) -> Result<()> {
     );
     handler(&operator, "validate").await?;
     println!("| edit to changed rule | {} |", Quantiles::of(changed));
-    pairs(&load, &operator, &size).await?;
+    pairs(&lab, &load, &operator, &size).await?;
     Ok(())
 }
 
@@ -136,9 +138,11 @@ async fn quiet(lab: &Lab, operator: &Operator, size: &Size) -> Result<()> {
     Ok(())
 }
 
-async fn pairs(load: &Load<'_>, operator: &Operator, size: &Size) -> Result<()> {
+async fn pairs(lab: &Lab, load: &Load<'_>, operator: &Operator, size: &Size) -> Result<()> {
     eprintln!("{} pairs of pods …", size.pairs);
+    let before = Calls::of(&lab.client(), INJECT).await?;
     let [with, without, again] = load.triples(size.pairs).await?;
+    let calls = Calls::of(&lab.client(), INJECT).await? - before;
     let difference = |these: &[f64], those: &[f64]| -> Vec<f64> {
         these.iter().zip(those).map(|(this, that)| this - that).collect()
     };
@@ -156,6 +160,7 @@ async fn pairs(load: &Load<'_>, operator: &Operator, size: &Size) -> Result<()> 
         Quantiles::of(without)
     );
     println!("| pod create with registration | {} |", Quantiles::of(with));
+    println!("| the API server's calls for it, with what it does to patch | {calls} |");
     handler(operator, "inject").await
 }
 

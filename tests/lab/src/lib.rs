@@ -7,6 +7,7 @@
 mod address;
 mod alertmanager;
 mod audit;
+mod calls;
 mod control_plane;
 mod lab;
 mod manifest;
@@ -26,6 +27,7 @@ mod wait;
 pub use address::free_port;
 pub use alertmanager::{Alertmanager, HeldAlert, HeldStatus, Receiver};
 pub use audit::{Audit, Mark, ObjectRef, Request, ResponseStatus, User};
+pub use calls::Calls;
 pub use control_plane::AuditLevel;
 pub use lab::{Builder, Lab};
 pub use manifest::{Manifests, condition, has_condition};
