@@ -112,7 +112,8 @@ pub async fn run(options: Options) -> Result<()> {
         done.scrapes,
         done.scrapes as f64 / SCRAPES_A_DAY as f64
     );
-    println!("| scrapes that failed | {} |", done.failed);
+    let why = done.why.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+    println!("| scrapes that failed | {}{why} |", done.failed);
     println!("| connections that did not read on, or broke off | {} |", done.rude);
     println!("| changes of the configuration | {} |", done.reloads);
     println!("| faults of the bot | {} |", done.faults);

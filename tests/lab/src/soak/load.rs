@@ -1,7 +1,7 @@
 //! Everybody who asks the exporter something, and everything that changes around it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -33,6 +33,8 @@ const FAULTS: [&str; 9] = [
 pub struct Done {
     pub scrapes: u64,
     pub failed: u64,
+    /// Why the first of them failed.
+    pub why: Option<String>,
     /// How often the counter of lines was smaller than before.
     pub backwards: u64,
     pub rude: u64,
@@ -44,6 +46,7 @@ pub struct Done {
 struct Counts {
     scrapes: AtomicU64,
     failed: AtomicU64,
+    why: OnceLock<String>,
     backwards: AtomicU64,
     rude: AtomicU64,
     reloads: AtomicU64,
@@ -90,6 +93,7 @@ impl Load {
         Done {
             scrapes: read(&self.counts.scrapes),
             failed: read(&self.counts.failed),
+            why: self.counts.why.get().cloned(),
             backwards: read(&self.counts.backwards),
             rude: read(&self.counts.rude),
             reloads: read(&self.counts.reloads),
@@ -121,7 +125,16 @@ async fn scrape(scene: Arc<Scene>, counts: Arc<Counts>) -> Result<()> {
                 }
                 before = lines;
             }
-            _ => one_more(&counts.failed),
+            other => {
+                one_more(&counts.failed);
+                counts.why.get_or_init(|| match other {
+                    Ok(page) => {
+                        let seconds = page.value("rosey_exporter_source_duration_seconds{source=\"logs\"}");
+                        format!("the log was not read within {seconds} s")
+                    }
+                    Err(error) => format!("{error:#}"),
+                });
+            }
         }
         sleep(PAUSE).await;
     }
