@@ -99,6 +99,7 @@ pub(crate) struct Admitted {
     groups: HashMap<u32, u32>,
     in_all: usize,
     clock: Instant,
+    /// Random for each process, though not proof against who studies one; a bot that finds two series of one hash loses one of its own.
     hasher: RandomState,
 }
 

@@ -210,6 +210,19 @@ mod tests {
     }
 
     #[test]
+    fn each_of_the_three_characters_is_escaped_by_itself() {
+        for (text, as_it_stands) in [
+            ("a\"b", "a\\\"b"),
+            ("\\", "\\\\"),
+            ("b\n", "b\\n"),
+            ("a'b", "a'b"),
+            ("", ""),
+        ] {
+            assert_eq!(escaped(text), as_it_stands);
+        }
+    }
+
+    #[test]
     fn a_value_is_spelled_as_prometheus_reads_it() {
         let spelled: Vec<_> = [0.0, 0.1, 17e9, 1e300, -5e-324, f64::NAN, f64::NEG_INFINITY]
             .map(|v| Value(v).to_string())

@@ -16,7 +16,7 @@ pub enum Outcome {
     Injected,
     /// The pod was left as it is.
     Nothing,
-    /// The pod stays without exporter, and an annotation says why.
+    /// The pod stays without exporter, and an annotation says why; but for a mirror pod, which can't carry one.
     Skipped,
     /// The monitor is fine, or there was nothing to judge.
     Allowed,

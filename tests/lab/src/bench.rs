@@ -143,6 +143,7 @@ async fn pairs(lab: &Lab, load: &Load<'_>, operator: &Operator, size: &Size) -> 
     let before = Calls::of(&lab.client(), INJECT).await?;
     let [with, without, again] = load.triples(size.pairs).await?;
     let calls = Calls::of(&lab.client(), INJECT).await? - before;
+    ensure!(calls.count > 0.0, "the API server says nothing of calls of {INJECT}");
     let difference = |these: &[f64], those: &[f64]| -> Vec<f64> {
         these.iter().zip(those).map(|(this, that)| this - that).collect()
     };

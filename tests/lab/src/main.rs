@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use lab::{AuditLevel, Lab};
 
-/// How far what keeps a processor awake counts before it asks whether anybody else wants to: some 50 µs.
+/// How far what keeps a processor awake counts before it asks whether anybody else wants to: some 30 µs.
 const AWAKE_TURN: u32 = 100_000;
 
 #[derive(Parser)]

@@ -184,6 +184,21 @@ async fn twice_injected_is_once_injected() {
 }
 
 #[tokio::test]
+async fn a_second_call_and_a_mirror_pod_change_nothing_and_are_counted_as_what_they_are() {
+    let service = service(&monitors());
+    let answer = |object: &Value| pod(review(object).to_string().as_bytes(), &service.facts);
+    let once = admitted(&of_a_deployment(), &monitors()).await;
+    let mut mirror = of_a_deployment();
+    mirror["metadata"]["annotations"]["kubernetes.io/config.mirror"] = "8a1f".into();
+    for (object, outcome) in [(once, Outcome::Nothing), (mirror, Outcome::Skipped)] {
+        let answer = answer(&object);
+        assert_eq!(answer.outcome, outcome, "{object}");
+        assert_eq!(answer.review["response"]["allowed"], true);
+        assert!(answer.review["response"]["patch"].is_null(), "{}", answer.review);
+    }
+}
+
+#[tokio::test]
 async fn a_pod_that_opts_out_says_why_it_has_no_exporter() {
     let mut pod = of_a_deployment();
     pod["metadata"]["annotations"] = json!({"rosey.dev/inject": "false"});

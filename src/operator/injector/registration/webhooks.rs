@@ -26,8 +26,8 @@ pub(super) fn mutating(endpoint: &Endpoint, namespaces: Vec<String>, bundle: &st
         admission_review_versions: vec!["v1".into()],
         client_config: client_config(endpoint, INJECT_PATH, bundle),
         failure_policy: Some("Ignore".into()),
-        // Conditions would be evaluated twice for each pod that we patch, and take more of the API server's time (0.3 ms each) than
-        // the second call that they spare; that one comes only where something else changes the pod after us.
+        // Conditions would be evaluated twice for each pod that we patch, 0.3 ms each. The second call that they could spare comes only
+        // where something changes the pod after us: another webhook, or a LimitRange's defaults.
         match_conditions: None,
         match_policy: Some("Equivalent".into()),
         namespace_selector: Some(named(namespaces)),

@@ -130,7 +130,7 @@ async fn scrape(scene: Arc<Scene>, counts: Arc<Counts>) -> Result<()> {
                 counts.why.get_or_init(|| match other {
                     Ok(page) => {
                         let seconds = page.value("rosey_exporter_source_duration_seconds{source=\"logs\"}");
-                        format!("the log was not read within {seconds} s")
+                        format!("the log was not read, after {seconds} s")
                     }
                     Err(error) => format!("{error:#}"),
                 });

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use kube::api::{DynamicObject, ListParams};
+use lab::Calls;
 use serde_json::{Value, json};
 
 use crate::pods::{injected_namespace, namespaces_are_injected};
@@ -254,5 +255,45 @@ async fn a_pod_of_two_monitors_is_left_alone_with_an_event_and_no_exporter_holds
         "{}",
         event.data["note"]
     );
+    stage.nothing_was_forbidden().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_is_changed_after_us_is_asked_for_again_and_has_one_exporter() -> Result<()> {
+    let stage = stage(|builder| builder).await?;
+    let _operator = stage.operator("operator", &[]).await?;
+    stage.watch_bot(BOTS, "rosey", |_| {}).await?;
+    stage.ready(BOTS, "rosey").await?;
+    injected_namespace(&stage).await?;
+    let calls = async || Calls::of(&stage.client(), "inject.rosey.dev").await;
+    let lasting = json!({"containers": [restricted(&["sleep", "1000"])]});
+
+    let before = calls().await?;
+    stage.apply(&pod("alone", &json!({}), &lasting).to_string()).await?;
+    let alone = (calls().await? - before).count;
+    ensure!((alone - 1.0).abs() < 0.1, "{alone} calls for a pod that nobody changes");
+
+    // The API server's own admission gives our container what it lacks.
+    let limits = json!([{"type": "Container", "default": {"cpu": "250m"}}]);
+    let metadata = json!({"name": "cpu", "namespace": BOTS});
+    let range = json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": metadata, "spec": {"limits": limits}});
+    stage.apply(&range.to_string()).await?;
+    let changed = lab::eventually(SOON, "a pod that was changed after us", async || {
+        stage
+            .kubectl(&["delete", "pod", "changed", "-n", BOTS, "--ignore-not-found", "--now"])
+            .await?;
+        let before = calls().await?;
+        stage.apply(&pod("changed", &json!({}), &lasting).to_string()).await?;
+        let changed = stage.object(POD, BOTS, "changed").await?;
+        let limited = changed.data["spec"]["containers"][1]["resources"]["limits"]["cpu"] == "250m";
+        Ok(limited.then_some((changed, calls().await? - before)))
+    });
+    let (changed, again) = changed.await?;
+    ensure!(
+        (again.count - 2.0).abs() < 0.1,
+        "{again} for a pod that was changed after us"
+    );
+    ensure!(names(&changed, "containers") == ["bot", EXPORTER]);
+    ensure!(annotation(&changed, "rosey.dev/injected").is_some_and(|said| said.starts_with("rosey@")));
     stage.nothing_was_forbidden().await
 }
