@@ -21,8 +21,6 @@ use lab::{Calls, Lab, Quantiles};
 use load::Load;
 use measure::usage;
 
-/// The webhook that pods go through.
-const INJECT: &str = "inject.rosey.dev";
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(900);
 
@@ -140,10 +138,10 @@ async fn quiet(lab: &Lab, operator: &Operator, size: &Size) -> Result<()> {
 
 async fn pairs(lab: &Lab, load: &Load<'_>, operator: &Operator, size: &Size) -> Result<()> {
     eprintln!("{} pairs of pods …", size.pairs);
-    let before = Calls::of(&lab.client(), INJECT).await?;
+    let before = Calls::for_pods(&lab.client()).await?;
     let [with, without, again] = load.triples(size.pairs).await?;
-    let calls = Calls::of(&lab.client(), INJECT).await? - before;
-    ensure!(calls.count > 0.0, "the API server says nothing of calls of {INJECT}");
+    let calls = Calls::for_pods(&lab.client()).await? - before;
+    ensure!(calls.count > 0.0, "the API server says nothing of calls for pods");
     let difference = |these: &[f64], those: &[f64]| -> Vec<f64> {
         these.iter().zip(those).map(|(this, that)| this - that).collect()
     };

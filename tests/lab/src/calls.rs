@@ -6,6 +6,9 @@ use std::ops::Sub;
 use anyhow::{Context, Result};
 use kube::Client;
 
+/// The webhook that pods go through.
+const INJECT: &str = "inject.rosey.dev";
+
 /// Calls of one webhook, and how long the API server waited for all of them together: its own histogram
 /// `apiserver_admission_webhook_admission_duration_seconds`, which ends where the answer is there and its patch applied.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -17,17 +20,17 @@ pub struct Calls {
 }
 
 impl Calls {
-    /// Those so far, with whatever answer; of a webhook that was never called, none.
+    /// Those so far for pods, with whatever answer; of a webhook that was never called, none.
     ///
     /// # Errors
     /// When the API server does not give its metrics to this client.
-    pub async fn of(client: &Client, webhook: &str) -> Result<Self> {
+    pub async fn for_pods(client: &Client) -> Result<Self> {
         let request = axum::http::Request::get("/metrics").body(Vec::new())?;
         let metrics = client
             .request_text(request)
             .await
             .context("the API server's own metrics")?;
-        Ok(Self::read(&metrics, webhook))
+        Ok(Self::read(&metrics, INJECT))
     }
 
     fn read(metrics: &str, webhook: &str) -> Self {

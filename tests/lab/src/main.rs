@@ -8,9 +8,6 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use lab::{AuditLevel, Lab};
 
-/// How far what keeps a processor awake counts before it asks whether anybody else wants to: some 30 µs.
-const AWAKE_TURN: u32 = 100_000;
-
 #[derive(Parser)]
 #[command(
     about = "The real control plane and Prometheus stack as plain processes on loopback",
@@ -84,14 +81,7 @@ async fn main() -> Result<()> {
         Subcommands::Bench(size) => return bench::run(size).await,
         Subcommands::Soak(options) => return soak::run(options).await,
         Subcommands::BenchExporter(size) => return bench::exporter::run(&size),
-        Subcommands::Awake => loop {
-            // If it only ran on, the scheduler would let it have a whole tick of 4 ms now and then, however idle its class; and a
-            // processor that does nothing but yield wakes others late.
-            for turn in 0..AWAKE_TURN {
-                std::hint::black_box(turn);
-            }
-            std::thread::yield_now();
-        },
+        Subcommands::Awake => bench::exporter::stay_awake(),
     };
     let mut builder = Lab::builder();
     if without_stack {

@@ -13,9 +13,7 @@ use crate::bots::watched;
 use crate::stage::{POD, SOON, Stage, is_injected};
 
 const PAIRS: usize = 500;
-/// The webhook that pods go through.
-const INJECT: &str = "inject.rosey.dev";
-/// How often it is called for these pods: once for each, and now and then for one of another scenario.
+/// How often the webhook is called for these pods: once for each, and now and then for one of another scenario.
 const CALLS: RangeInclusive<f64> = 500.0..=550.0;
 /// What the registration may cost, in milliseconds.
 const MEDIAN: f64 = 3.0;
@@ -73,9 +71,9 @@ pub async fn a_registration_costs_a_pod_next_to_nothing(stage: &Stage) -> Result
         |these: &[f64], those: &[f64]| Quantiles::of(these.iter().zip(those).map(|(this, that)| this - that).collect());
     let mut figures = String::new();
     for _ in 0..ATTEMPTS {
-        let before = Calls::of(&stage.cluster.client, INJECT).await?;
+        let before = Calls::for_pods(&stage.cluster.client).await?;
         let times = triples(stage, &with, &without).await?;
-        let calls = Calls::of(&stage.cluster.client, INJECT).await? - before;
+        let calls = Calls::for_pods(&stage.cluster.client).await? - before;
         ensure!(
             CALLS.contains(&calls.count),
             "{calls} for {PAIRS} pods that nobody but us changes"

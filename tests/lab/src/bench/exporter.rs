@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use lab::{Quantiles, Supervisor, rosey};
 
+pub use self::candidates::stay_awake;
 use self::candidates::{Candidate, Kind, Stand, Web};
 use self::report::Row;
 use self::scraper::Scraper;

@@ -265,7 +265,7 @@ async fn a_pod_that_is_changed_after_us_is_asked_for_again_and_has_one_exporter(
     stage.watch_bot(BOTS, "rosey", |_| {}).await?;
     stage.ready(BOTS, "rosey").await?;
     injected_namespace(&stage).await?;
-    let calls = async || Calls::of(&stage.client(), "inject.rosey.dev").await;
+    let calls = async || Calls::for_pods(&stage.client()).await;
     let lasting = json!({"containers": [restricted(&["sleep", "1000"])]});
 
     let before = calls().await?;

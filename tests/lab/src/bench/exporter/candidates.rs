@@ -88,6 +88,20 @@ pub fn json_exporter() -> Result<PathBuf> {
 #[derive(Debug)]
 pub struct Awake(Vec<Process>);
 
+/// How far what keeps a processor awake counts before it asks whether anybody else wants to: some 30 µs.
+const TURN: u32 = 100_000;
+
+/// Keeps the processor awake that it runs on. If it only ran on, the scheduler would let it have a whole tick of 4 ms now and then,
+/// however idle its class; and a processor that does nothing but yield wakes others late.
+pub fn stay_awake() -> ! {
+    loop {
+        for turn in 0..TURN {
+            std::hint::black_box(turn);
+        }
+        std::thread::yield_now();
+    }
+}
+
 impl Awake {
     /// # Errors
     ///
