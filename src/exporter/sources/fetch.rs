@@ -1,5 +1,6 @@
 //! One bounded GET at the bot: no redirects, no compression, a limit on headers and body, and a connection that ends with the
-//! answer or with whoever waits for it.
+//! answer or with whoever waits for it. None is kept: a bot that serves one connection at a time, as Python's `HTTPServer` does, would
+//! serve nobody else meanwhile, and a kubelet that waits for its turn restarts it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Mutex};
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use http_body_util::BodyExt;
+use hyper::client::conn::http1::Parts;
 use hyper::{Request, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -250,11 +252,20 @@ impl Fetch {
             Ok(())
         };
         // The connection makes no step unless it is polled; it belongs to this future, so both end together.
-        let mut connection = std::pin::pin!(connection);
+        let mut connection = std::pin::pin!(connection.without_shutdown());
         let mut exchange = std::pin::pin!(exchange);
         tokio::select! {
+            biased;
             answer = &mut exchange => answer,
-            _ = &mut connection => exchange.await,
+            ended = &mut connection => {
+                let answer = exchange.await;
+                // Closing it wakes the bot, which is in the way of the scraper's answer where processors are few: that goes first, since
+                // what is spawned begins when whoever polls this has nothing left to do.
+                if let Ok(Parts { io, .. }) = ended {
+                    tokio::spawn(async move { drop(io) });
+                }
+                answer
+            }
         }
     }
 }
