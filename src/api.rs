@@ -26,7 +26,10 @@ pub const GROUP: &str = "rosey.dev";
 pub const MONITOR_LABEL: &str = "rosey.dev/monitor";
 /// Annotation on a pod that carries an exporter: `<monitor>@<hash of the container>`.
 pub const INJECTED_ANNOTATION: &str = "rosey.dev/injected";
-/// Annotation on a pod that carries none, with the reason.
+/// Annotation on a pod whose exporter was given no web configuration: it speaks plain HTTP, whatever its monitor says by now. Its
+/// value is `http`.
+pub const SCHEME_ANNOTATION: &str = "rosey.dev/scheme";
+/// Annotation on a pod that carries no exporter, with the reason.
 pub const SKIPPED_ANNOTATION: &str = "rosey.dev/skipped";
 /// Annotation or label by which a pod's owner opts out: `rosey.dev/inject: "false"`.
 pub const INJECT_ANNOTATION: &str = "rosey.dev/inject";

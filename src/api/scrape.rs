@@ -19,8 +19,8 @@ pub struct Scrape {
     /// How long one scrape may take; at most the interval. Default: 5s.
     #[serde(default = "timeout")]
     pub timeout: Duration,
-    /// Whether Prometheus asks by TLS (`https`), as the file of `exporter.webConfigSecretRef` says. It changes for all pods at
-    /// once: those that are older than that file's reference can't be scraped until they are restarted. Default: http.
+    /// Whether Prometheus asks by TLS (`https`), as the file of `exporter.webConfigSecretRef` says. Pods that were created before
+    /// the monitor had that field are asked in plain HTTP until they are restarted. Default: http.
     #[serde(default)]
     pub scheme: Scheme,
     /// What Prometheus believes the sidecar by, and shows to it; needs `scheme: https`.

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::Platform;
 use super::validate::problem_of_container;
-use crate::api::{INJECT_ANNOTATION, INJECTED_ANNOTATION, RoseyMonitor, SKIPPED_ANNOTATION};
+use crate::api::{INJECT_ANNOTATION, INJECTED_ANNOTATION, RoseyMonitor, SCHEME_ANNOTATION, SKIPPED_ANNOTATION};
 use crate::sidecar::{CONTAINER, DEFAULT_PORT, PORT_NAME};
 pub use container::mounted;
 use pod::Pod;
@@ -160,6 +160,10 @@ fn patch(pod: &Pod<'_>, monitor: &RoseyMonitor, platform: &Platform) -> Injectio
     let name = monitor.metadata.name.clone().unwrap_or_default();
     let container = container::exporter(pod, monitor, platform);
     let mut operations = pod.annotate(INJECTED_ANNOTATION, &format!("{name}@{}", container::hash(&container)));
+    // What its monitor says later does not change how this exporter speaks. Where there is a file, that says it.
+    if monitor.spec.exporter.web_config_secret_ref.is_none() {
+        operations.extend(pod.annotate(SCHEME_ANNOTATION, "http").pop());
+    }
     let left_out: Vec<_> = container::volumes(monitor)
         .into_iter()
         .filter_map(|volume| Some(format!("volume {volume} {}", container::why_not_mounted(pod, volume)?)))

@@ -24,6 +24,8 @@ use crate::sidecar;
 
 /// The annotation [`crate::api::INJECTED_ANNOTATION`] as service discovery names it.
 const INJECTED: &str = "__meta_kubernetes_pod_annotation_rosey_dev_injected";
+/// The annotation [`crate::api::SCHEME_ANNOTATION`].
+const SCHEME: &str = "__meta_kubernetes_pod_annotation_rosey_dev_scheme";
 
 pub fn pod_monitor(monitor: &Valid<'_>, platform: &Platform) -> PodMonitorSpec {
     let selector = &monitor.spec.selector;
@@ -37,48 +39,80 @@ pub fn pod_monitor(monitor: &Valid<'_>, platform: &Platform) -> PodMonitorSpec {
         };
         expressions.iter().map(expression).collect()
     });
-    let set = |label: &str, value: &str| Relabeling {
-        target_label: Some(label.into()),
-        replacement: Some(value.into()),
-        ..Relabeling::default()
-    };
-    let relabelings = vec![
-        // A pod that another monitor's exporter was put into, or none, is not ours.
-        Relabeling {
-            action: Some(Action::Keep),
-            source_labels: Some(vec![INJECTED.into()]),
-            regex: Some(format!("{}@.+", monitor.name)),
-            ..Relabeling::default()
-        },
-        set("rosey_monitor", monitor.name),
-        set("environment", &monitor.spec.environment),
-        // The default is the pod's address, which would stand in messages.
-        Relabeling {
-            source_labels: Some(vec!["__meta_kubernetes_pod_name".into()]),
-            target_label: Some("instance".into()),
-            ..Relabeling::default()
-        },
-    ];
-    let scrape = &monitor.spec.scrape;
     PodMonitorSpec {
         selector: PodMonitorSelector {
             match_labels: selector.match_labels.clone(),
             match_expressions: expressions,
         },
-        pod_metrics_endpoints: Some(vec![Endpoint {
-            port: Some(sidecar::PORT_NAME.into()),
-            path: Some("/metrics".into()),
-            interval: Some(scrape.interval.to_string()),
-            scrape_timeout: Some(scrape.timeout.to_string()),
-            scheme: (scrape.scheme == Scheme::Https).then_some(AskedScheme::Https),
-            tls_config: scrape.tls_config.as_ref().map(|config| tls(config, platform)),
-            basic_auth: scrape.basic_auth.as_ref().map(auth),
-            honor_labels: Some(false),
-            relabelings: Some(relabelings),
-            ..Endpoint::default()
-        }]),
+        pod_metrics_endpoints: Some(endpoints(monitor, platform)),
         ..PodMonitorSpec::default()
     }
+}
+
+/// One for all pods, where they are asked in plain HTTP. Otherwise another one for those that are older than the web configuration:
+/// they understand nothing else until they are restarted, and they are shown no password.
+fn endpoints(monitor: &Valid<'_>, platform: &Platform) -> Vec<Endpoint> {
+    let scrape = &monitor.spec.scrape;
+    let plain = Endpoint {
+        port: Some(sidecar::PORT_NAME.into()),
+        path: Some("/metrics".into()),
+        interval: Some(scrape.interval.to_string()),
+        scrape_timeout: Some(scrape.timeout.to_string()),
+        honor_labels: Some(false),
+        ..Endpoint::default()
+    };
+    let of_plain_pods = |action| Relabeling {
+        action: Some(action),
+        source_labels: Some(vec![SCHEME.into()]),
+        regex: Some("http".into()),
+        ..Relabeling::default()
+    };
+    if scrape.scheme == Scheme::Http && scrape.basic_auth.is_none() {
+        return vec![Endpoint {
+            relabelings: Some(relabelings(monitor, None)),
+            ..plain
+        }];
+    }
+    let asked = Endpoint {
+        scheme: (scrape.scheme == Scheme::Https).then_some(AskedScheme::Https),
+        tls_config: scrape.tls_config.as_ref().map(|config| tls(config, platform)),
+        basic_auth: scrape.basic_auth.as_ref().map(auth),
+        relabelings: Some(relabelings(monitor, Some(of_plain_pods(Action::Drop)))),
+        ..plain.clone()
+    };
+    let older = Endpoint {
+        relabelings: Some(relabelings(monitor, Some(of_plain_pods(Action::Keep)))),
+        ..plain
+    };
+    vec![asked, older]
+}
+
+/// Which pods are scraped, `narrower` applied, and what their series are called.
+fn relabelings(monitor: &Valid<'_>, narrower: Option<Relabeling>) -> Vec<Relabeling> {
+    let set = |label: &str, value: &str| Relabeling {
+        target_label: Some(label.into()),
+        replacement: Some(value.into()),
+        ..Relabeling::default()
+    };
+    // A pod that another monitor's exporter was put into, or none, is not ours.
+    let ours = Relabeling {
+        action: Some(Action::Keep),
+        source_labels: Some(vec![INJECTED.into()]),
+        regex: Some(format!("{}@.+", monitor.name)),
+        ..Relabeling::default()
+    };
+    // The default is the pod's address, which would stand in messages.
+    let instance = Relabeling {
+        source_labels: Some(vec!["__meta_kubernetes_pod_name".into()]),
+        target_label: Some("instance".into()),
+        ..Relabeling::default()
+    };
+    let named = [
+        set("rosey_monitor", monitor.name),
+        set("environment", &monitor.spec.environment),
+        instance,
+    ];
+    std::iter::once(ours).chain(narrower).chain(named).collect()
 }
 
 /// What this platform silently drops: versions of TLS are known since prometheus-operator 0.76.

@@ -164,6 +164,53 @@ fn the_exporter_is_told_of_plugins_and_of_a_gateway_with_the_labels_of_a_scrape(
 }
 
 #[test]
+fn pods_from_before_the_web_configuration_are_asked_without_what_is_meant_for_the_others() {
+    let endpoints = |scrape: serde_json::Value| {
+        let mut monitor = example("s3-logs.yaml");
+        monitor.spec.scrape = serde_json::from_value(scrape).unwrap();
+        let plan = planned(&monitor);
+        let scrape = plan
+            .objects
+            .iter()
+            .find(|object| object.kind == Kind::PodMonitor)
+            .unwrap();
+        scrape.json["spec"]["podMetricsEndpoints"].as_array().unwrap().clone()
+    };
+    let plain = endpoints(serde_json::json!({}));
+    let auth =
+        serde_json::json!({"username": {"name": "web", "key": "user"}, "password": {"name": "web", "key": "pass"}});
+    for asked in [
+        serde_json::json!({"scheme": "https"}),
+        serde_json::json!({"basicAuth": auth}),
+        serde_json::json!({"scheme": "https", "basicAuth": auth, "tlsConfig": {"serverName": "rosey"}}),
+    ] {
+        let both = endpoints(asked.clone());
+        assert_eq!((plain.len(), both.len()), (1, 2), "{asked}");
+        let narrowed = |endpoint: &serde_json::Value| {
+            let mut endpoint = endpoint.clone();
+            let by = endpoint["relabelings"].as_array_mut().unwrap().remove(1);
+            assert_eq!(
+                by["sourceLabels"][0],
+                "__meta_kubernetes_pod_annotation_rosey_dev_scheme"
+            );
+            assert_eq!(by["regex"], "http");
+            (by["action"].as_str().unwrap().to_owned(), endpoint)
+        };
+        let ((first, mut with), (second, without)) = (narrowed(&both[0]), narrowed(&both[1]));
+        assert_eq!((&*first, &*second), ("drop", "keep"), "{asked}");
+        assert_eq!(without, plain[0], "{asked}");
+        for (field, value) in asked.as_object().unwrap() {
+            assert_eq!(
+                with.as_object_mut().unwrap().remove(field).as_ref(),
+                Some(value),
+                "{asked}"
+            );
+        }
+        assert_eq!(with, plain[0], "{asked}");
+    }
+}
+
+#[test]
 fn an_older_prometheus_operator_gets_no_versions_of_tls_and_its_user_is_told() {
     let mut monitor = example("s3-logs.yaml");
     let tls = monitor.spec.scrape.tls_config.as_mut().unwrap();

@@ -94,11 +94,13 @@ fn warn_of_other_speech(found: &mut Findings, spec: &RoseyMonitorSpec) {
     let https = scrape.scheme == Scheme::Https;
     if https && !web {
         found.warn(
-            "spec.scrape.scheme: the exporter speaks no TLS without spec.exporter.webConfigSecretRef, and https will not reach it",
+            "spec.scrape.scheme: the exporter speaks no TLS without spec.exporter.webConfigSecretRef, and is asked in plain HTTP",
         );
     }
     if scrape.basic_auth.is_some() && !web {
-        found.warn("spec.scrape.basicAuth: the exporter asks for no password without spec.exporter.webConfigSecretRef");
+        found.warn(
+            "spec.scrape.basicAuth: the exporter asks for no password without spec.exporter.webConfigSecretRef, and is shown none",
+        );
     }
     if web && !https && scrape.basic_auth.is_none() {
         found.warn(

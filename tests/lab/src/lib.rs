@@ -23,6 +23,7 @@ mod stack;
 mod tasks;
 mod tools;
 mod wait;
+mod web;
 
 pub use address::free_port;
 pub use alertmanager::{Alertmanager, HeldAlert, HeldStatus, Receiver};
@@ -42,6 +43,7 @@ pub use receivers::{Inbox, Notification};
 pub use stack::{MONITORING_NAMESPACE, MatcherStrategy};
 pub use tools::Tools;
 pub use wait::{PATIENCE, eventually, until};
+pub use web::{WebSecret, scraped_by_tls};
 
 pub(crate) use tasks::Tasks;
 

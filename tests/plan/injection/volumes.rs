@@ -75,6 +75,13 @@ fn secrets_and_state_come_into_the_pod_only_with_the_fields_that_need_them() {
 }
 
 #[test]
+fn a_pod_says_that_its_exporter_speaks_plain_http_where_no_file_may_say_otherwise() {
+    let scheme = |pod: &Value| pod["metadata"]["annotations"]["rosey.dev/scheme"].clone();
+    assert_eq!(scheme(&injected(&bot_pod())), "http");
+    assert_eq!(scheme(&injected_by(&bot_pod(), &reading_all())), Value::Null);
+}
+
+#[test]
 fn the_log_is_read_in_the_bots_own_volume_as_the_bots_user_and_never_written() {
     let after = injected_by(&bot_pod(), &reading_all());
     assert_eq!(

@@ -6,7 +6,7 @@ use tower::ServiceExt as _;
 use super::super::server::router;
 use super::super::tests::{monitor as rosey, service};
 use super::*;
-use crate::api::{INJECTED_ANNOTATION, SKIPPED_ANNOTATION};
+use crate::api::{INJECTED_ANNOTATION, SCHEME_ANNOTATION, SKIPPED_ANNOTATION};
 use crate::sidecar::CONTAINER;
 
 /// A pod as a `ReplicaSet` creates it: no name yet, no namespace, and fields that no library knows.
@@ -137,10 +137,12 @@ fn monitors() -> Vec<RoseyMonitor> {
     ]
 }
 
-/// `pod` without what was added to it: our annotation, and the last of each list that grew.
+/// `pod` without what was added to it: our annotations, and the last of each list that grew.
 fn without_what_was_added(mut pod: Value, before: &Value) -> Value {
     let annotations = pod["metadata"]["annotations"].as_object_mut().unwrap();
-    assert!(annotations.remove(INJECTED_ANNOTATION).is_some());
+    for annotation in [INJECTED_ANNOTATION, SCHEME_ANNOTATION] {
+        assert!(annotations.remove(annotation).is_some(), "{annotation}");
+    }
     for list in ["containers", "initContainers", "volumes"] {
         match before["spec"][list].as_array() {
             Some(before) => pod["spec"][list].as_array_mut().unwrap().truncate(before.len()),

@@ -3,35 +3,23 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Result, ensure};
-use lab::rosey::{Bot, text};
-use serde_json::{Value, json};
+use lab::WebSecret;
+use lab::rosey::Bot;
+use serde_json::Value;
 
-use crate::scene::{PATIENCE, Scene};
+use crate::scene::{A_WHILE, PATIENCE, Scene};
 
 const NAMESPACE: &str = "bots";
-/// Name in the exporter's certificate, as in the example.
-const SERVER: &str = "rosey-exporter";
-const PASSWORD: &str = "a longer secret";
-/// Its bcrypt hash, of the least cost.
-const HASH: &str = "$2b$05$abcdefghijklmnopqrstuuUfOzoJMVK5W6IjV9xJOKgclXGfCfMQu";
+const SERVER: &str = WebSecret::SERVER;
+const USER: &str = WebSecret::USER;
+const PASSWORD: &str = WebSecret::PASSWORD;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn prometheus_reads_an_exporter_by_tls_with_a_password_and_a_stranger_does_not() -> Result<()> {
     let scene = Scene::start().await?;
     scene.namespace(NAMESPACE).await?;
-    let made = rcgen::generate_simple_self_signed([SERVER.to_owned()])?;
-    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-    let web = json!({
-        "tls_server_config": { "cert_file": "tls.crt", "key_file": "tls.key" },
-        "basic_auth_users": { "prometheus": HASH },
-    });
-    let secret = json!({
-        "web.yml": web.to_string(), "tls.crt": certificate, "tls.key": key, "ca.crt": certificate,
-        "username": "prometheus", "password": PASSWORD,
-    });
-    scene.secret(NAMESPACE, "rosey-exporter-web", &secret).await?;
-
-    scene.put_in_force(&asking_as_the_example_does(&scene)?).await?;
+    let certificate = give_its_secret(&scene).await?;
+    scene.put_in_force(&scraped_by_tls(&scene)?).await?;
     let bot = scene.deploy(&Scene::deployment(NAMESPACE, "rosey")?).await?;
 
     let target = scene
@@ -46,9 +34,9 @@ async fn prometheus_reads_an_exporter_by_tls_with_a_password_and_a_stranger_does
     let exporter = Exporter::of(&bot, &certificate)?;
     for (user, status) in [
         (None, 401),
-        (Some(("prometheus", "guessed")), 401),
+        (Some((USER, "guessed")), 401),
         (Some(("somebody", PASSWORD)), 401),
-        (Some(("prometheus", PASSWORD)), 200),
+        (Some((USER, PASSWORD)), 200),
     ] {
         for path in ["/metrics", "/health"] {
             let (answered, body) = exporter.ask("https", path, user).await?;
@@ -56,7 +44,7 @@ async fn prometheus_reads_an_exporter_by_tls_with_a_password_and_a_stranger_does
             ensure!(status == 200 || !body.contains("rosey_"), "{user:?} {path}: {body}");
         }
     }
-    let (answered, body) = exporter.ask("http", "/metrics", Some(("prometheus", PASSWORD))).await?;
+    let (answered, body) = exporter.ask("http", "/metrics", Some((USER, PASSWORD))).await?;
     ensure!(answered == 400 && !body.contains("rosey_"), "{answered} {body}");
     // Nothing of this is a right of the operator: the pod and prometheus-operator read the Secret.
     scene.lab.nothing_was_forbidden().await
@@ -66,7 +54,7 @@ async fn prometheus_reads_an_exporter_by_tls_with_a_password_and_a_stranger_does
 async fn a_scrape_whose_secret_is_missing_is_told_with_the_secrets_name() -> Result<()> {
     let scene = Scene::start().await?;
     scene.namespace(NAMESPACE).await?;
-    scene.put_in_force(&asking_as_the_example_does(&scene)?).await?;
+    scene.put_in_force(&scraped_by_tls(&scene)?).await?;
     let (reason, said) = scene.condition(NAMESPACE, "rosey", "Selected", "False").await?;
     ensure!(
         reason == "ScrapeRefused" && said.contains("\"rosey-exporter-web\""),
@@ -76,14 +64,56 @@ async fn a_scrape_whose_secret_is_missing_is_told_with_the_secrets_name() -> Res
     scene.lab.nothing_was_forbidden().await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_is_older_than_the_web_configuration_is_scraped_on_until_it_is_restarted() -> Result<()> {
+    let scene = Scene::start().await?;
+    let bot = scene.watched_bot(NAMESPACE, |_| {}).await?;
+    give_its_secret(&scene).await?;
+    scene.put_in_force(&scraped_by_tls(&scene)?).await?;
+    // The pool of before was the first one, too: it is another scrape where the target has moved.
+    let prometheus = scene.lab.prometheus();
+    let older = prometheus.until_scraped(PATIENCE, "podMonitor/bots/rosey/1").await?;
+    ensure!(older.scrape_url.starts_with("http://"), "{older:?}");
+    ensure!(targets(&scene).await? == [older.scrape_url]);
+    // The move was not taken for an absence, and nothing else ever was one.
+    tokio::time::sleep(A_WHILE).await;
+    let down = "ALERTS{alertname=\"BotDown\",alertstate=\"firing\"}";
+    let missed = format!("max_over_time({down}[5m]) or up{{pod=\"{}\"}} == 0", bot.pod);
+    let missed = prometheus.query(&missed).await?;
+    ensure!(missed.is_empty(), "{missed:?}");
+
+    scene.lab.kubectl(&["delete", "pod", "-n", NAMESPACE, &bot.pod]).await?;
+    let younger = prometheus.until_scraped(PATIENCE, "podMonitor/bots/rosey/0").await?;
+    ensure!(younger.scrape_url.starts_with("https://"), "{younger:?}");
+    let only = || async { Ok(targets(&scene).await? == [younger.scrape_url.clone()]) };
+    lab::until(PATIENCE, "the older pod's target to go", only).await?;
+    scene.lab.nothing_was_forbidden().await
+}
+
+/// What Prometheus scrapes of the monitor.
+async fn targets(scene: &Scene) -> Result<Vec<String>> {
+    let targets = scene.lab.prometheus().targets().await?;
+    let ours = targets
+        .into_iter()
+        .filter(|target| target.scrape_pool.starts_with("podMonitor/bots/rosey/"));
+    Ok(ours.map(|target| target.scrape_url).collect())
+}
+
+/// Makes the Secret that the example names; the exporter's certificate.
+async fn give_its_secret(scene: &Scene) -> Result<String> {
+    let WebSecret { texts, certificate } = WebSecret::new()?;
+    scene.secret(NAMESPACE, WebSecret::NAME, &texts).await?;
+    Ok(certificate)
+}
+
 /// A monitor that is scraped as the one in the examples is.
-fn asking_as_the_example_does(scene: &Scene) -> Result<Value> {
-    let example: Value = serde_saphyr::from_str(&text("examples/s3-logs.yaml")?)?;
+fn scraped_by_tls(scene: &Scene) -> Result<Value> {
+    let asked = lab::scraped_by_tls()?;
     scene.monitor(NAMESPACE, "rosey", |monitor| {
-        let (spec, asked) = (&mut monitor["spec"], &example["spec"]);
-        spec["exporter"]["webConfigSecretRef"] = asked["exporter"]["webConfigSecretRef"].clone();
-        for field in ["scheme", "tlsConfig", "basicAuth"] {
-            spec["scrape"][field] = asked["scrape"][field].clone();
+        let spec = &mut monitor["spec"];
+        spec["exporter"]["webConfigSecretRef"] = asked["spec"]["exporter"]["webConfigSecretRef"].clone();
+        for (field, value) in asked["spec"]["scrape"].as_object().into_iter().flatten() {
+            spec["scrape"][field] = value.clone();
         }
     })
 }
