@@ -164,7 +164,8 @@ KIND_TEST = $${CARGO_TARGET_DIR:-target}/debug/kind-test
 kind-cluster-parts: chart-tools
 	@$(MAKE) --no-print-directory images
 	$(MAKE) --no-print-directory kind-images
-	cargo build --quiet --locked --package kind-test
+	# All of it, as everything else here does: parts would be compiled with other features, anew.
+	cargo build --quiet --locked --workspace --bins
 
 .PHONY: kind
 kind: kind-cluster-parts ## Create a kind cluster with all of it, and a bot with its monitor, to play with (needs Docker)

@@ -65,7 +65,8 @@ pub fn idle_pod(stage: &Stage, name: &str, app: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": app}}, "spec": spec})
 }
 
-/// The monitor of `examples/rosey.yaml` for bots with `app: <name>`, with times for impatient people, and one channel.
+/// The monitor of `examples/rosey.yaml` for bots with `app: <name>`, with times for impatient people, and the channels
+/// that are webhooks.
 ///
 /// # Errors
 /// When the example can't be read.
@@ -79,28 +80,35 @@ pub fn monitor(namespace: &str, name: &str, change: impl FnOnce(&mut Value)) -> 
     let soon = json!({"alert": "BotDown", "levels": [{"severity": "critical", "for": "5s"}]});
     spec["alerts"] = json!({"interval": "5s", "overrides": [soon]});
     let mut channels = spec["notifications"]["channels"].take();
-    let discord = channels
-        .as_array_mut()
-        .and_then(|channels| channels.drain(..).find(|channel| channel["discord"].is_object()));
-    let discord = discord.context("examples/rosey.yaml has no channel of Discord")?;
-    let route = json!({"name": "all", "severities": ["critical", "warning"], "channels": [discord["name"]]});
+    let channels = channels.as_array_mut().context("examples/rosey.yaml has no channels")?;
+    // There is no server for mail in the cluster.
+    channels.retain(|channel| channel["email"].is_null());
+    let names: Vec<_> = channels.iter().map(|channel| channel["name"].clone()).collect();
+    let route = json!({"name": "all", "severities": ["critical", "warning"], "channels": names});
     spec["notifications"] = json!({
-        "groupWait": "1s", "groupInterval": "2s", "repeatInterval": "1h", "channels": [discord], "routes": [route],
+        "groupWait": "1s", "groupInterval": "2s", "repeatInterval": "1h", "channels": channels, "routes": [route],
     });
     change(&mut monitor);
     Ok(monitor)
 }
 
-/// A namespace with the Secret of the examples; what is told there, is told to the receiver under the namespace's name.
+/// The name under which the receiver hears what a namespace tells on Slack.
+#[must_use]
+pub fn on_slack(namespace: &str) -> String {
+    format!("{namespace}-slack")
+}
+
+/// A namespace with the Secret of the examples; what is told there on Discord, is told to the receiver under the namespace's name, and
+/// what is told on Slack, under that of [`on_slack`].
 ///
 /// # Errors
 /// When the API server refuses something.
 pub async fn namespace(stage: &Stage, namespace: &str) -> Result<()> {
     stage.namespace(namespace).await?;
-    let discord = format!("http://{RECEIVER}.{RECEIVER}.svc:{CONTROL}/inbox/{namespace}");
+    let inbox = |name: &str| format!("http://{RECEIVER}.{RECEIVER}.svc:{CONTROL}/inbox/{name}");
+    let urls = json!({"discord": inbox(namespace), "slack": inbox(&on_slack(namespace))});
     let metadata = json!({"name": "rosey-channels", "namespace": namespace});
-    let secret =
-        json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"discord": discord}});
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": urls});
     stage.apply(&secret).await.map(drop)
 }
 

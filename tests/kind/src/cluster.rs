@@ -23,6 +23,9 @@ rules:
   - {level: None}
 ";
 const AUDIT_LOG: &str = "/var/log/kubernetes/audit.log";
+/// Where etcd keeps a cluster that is deleted at the end: in memory, since kind mounts a tmpfs there (provision.go of its providers).
+/// What a disk takes to sync is nobody's time here, and the clusters of a pipeline often share a slow one.
+const ETCD: &str = "/tmp/etcd";
 
 /// Where the commands are that a run starts.
 #[derive(Clone, Debug)]
@@ -30,6 +33,7 @@ pub struct Commands {
     pub kind: PathBuf,
     pub kubectl: PathBuf,
     pub helm: PathBuf,
+    pub rosey: PathBuf,
 }
 
 impl Commands {
@@ -58,6 +62,7 @@ impl Commands {
             kind: folder("tools/kind/build").await?.join("kind"),
             kubectl: folder("tools/build").await?.join("kubectl"),
             helm: folder("tools/packaging/build").await?.join("helm"),
+            rosey: lab::rosey::binary("kubectl-rosey")?,
         };
         for (command, target) in [
             (&found.kind, "kind-images"),
@@ -124,6 +129,8 @@ pub struct Plan {
     pub image: Option<String>,
     /// How many nodes, the control plane included.
     pub nodes: usize,
+    /// Whether it stays, and so has to outlive a restart of its nodes.
+    pub stays: bool,
 }
 
 impl Plan {
@@ -154,11 +161,14 @@ impl Plan {
             .map(|(name, value)| ((*name).to_owned(), json!(value)))
             .collect();
         let patch = |version: &str, arguments: Value| {
-            json!({
+            let mut patch = json!({
                 "apiVersion": format!("kubeadm.k8s.io/{version}"), "kind": "ClusterConfiguration",
                 "apiServer": {"extraArgs": arguments, "extraVolumes": mounts},
-            })
-            .to_string()
+            });
+            if !self.stays {
+                patch["etcd"] = json!({"local": {"dataDir": ETCD}});
+            }
+            patch.to_string()
         };
         let patches = json!([patch("v1beta3", json!(map)), patch("v1beta4", json!(list))]);
         let mut nodes = vec![json!({
@@ -247,6 +257,17 @@ impl Cluster {
     /// When kubectl fails, with what it said.
     pub async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         run(Command::new(&self.commands.kubectl)
+            .args(arguments)
+            .env("KUBECONFIG", self.kubeconfig()))
+        .await
+    }
+
+    /// `kubectl rosey`.
+    ///
+    /// # Errors
+    /// When it fails, with what it said.
+    pub async fn rosey(&self, arguments: &[&str]) -> Result<String> {
+        run(Command::new(&self.commands.rosey)
             .args(arguments)
             .env("KUBECONFIG", self.kubeconfig()))
         .await

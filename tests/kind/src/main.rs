@@ -129,6 +129,7 @@ async fn main() -> Result<ExitCode> {
         folder: folder.path().to_owned(),
         image: options.image.clone().filter(|image| !image.is_empty()),
         nodes: options.nodes.map_or(if full { 3 } else { 1 }, usize::from),
+        stays: options.keep,
     };
     let mut report = Report::new();
     if from.is_none() {

@@ -3,8 +3,10 @@
 mod changes;
 mod containers;
 mod drain;
+mod encrypted;
 mod installed;
 mod latency;
+mod recorded;
 mod rights;
 mod sources;
 mod story;
@@ -66,7 +68,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "story",
-        sentence: "a bot breaks, the alert reaches the receiver, and so does its end",
+        sentence: "a bot breaks, the alert arrives on Discord and on Slack, and so does its end",
         act: Act::Beside,
         full: false,
         play: |stage| Box::pin(story::a_bot_that_breaks_is_announced_and_so_is_its_recovery(stage)),
@@ -119,6 +121,20 @@ pub const SCENARIOS: &[Scenario] = &[
         act: Act::Beside,
         full: false,
         play: |stage| Box::pin(sources::metrics_plugins_and_logs_become_series(stage)),
+    },
+    Scenario {
+        name: "recorded",
+        sentence: "a failed deployment is recorded by kubectl rosey, exported by the operator, and announced",
+        act: Act::Beside,
+        full: false,
+        play: |stage| Box::pin(recorded::a_failed_deployment_is_recorded_exported_and_announced(stage)),
+    },
+    Scenario {
+        name: "encrypted",
+        sentence: "a monitor turns to TLS and a password: its pod is scraped in plain HTTP until it is restarted, and then by TLS",
+        act: Act::Beside,
+        full: false,
+        play: |stage| Box::pin(encrypted::a_pod_is_scraped_in_plain_http_until_it_is_restarted_and_then_by_tls(stage)),
     },
     Scenario {
         name: "rollout",

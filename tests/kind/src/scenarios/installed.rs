@@ -8,13 +8,14 @@ use crate::bots::{idle_pod, running, watched, workload};
 use crate::release::{self, OPERATORS, REGISTRATIONS, RELEASE, SYSTEM};
 use crate::stage::{MONITOR, POD, PROPAGATED, SOON, Stage, is_injected, name, untouched};
 
-/// The objects of a monitor with one channel: kind, and what stands after its name.
-const OBJECTS: [(&str, &str); 5] = [
+/// The objects of a monitor: kind, and what stands after its name.
+const OBJECTS: [(&str, &str); 6] = [
     ("v1/ConfigMap", "-exporter"),
     ("monitoring.coreos.com/v1/PodMonitor", ""),
     ("monitoring.coreos.com/v1/PrometheusRule", ""),
     ("monitoring.coreos.com/v1alpha1/AlertmanagerConfig", ""),
     ("monitoring.coreos.com/v1alpha1/AlertmanagerConfig", ".ops-discord"),
+    ("monitoring.coreos.com/v1alpha1/AlertmanagerConfig", ".ops-slack"),
 ];
 
 /// Whether the objects of monitor `rosey` are there, and none is about to go.
