@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use axum::body::Body;
 use http_body_util::BodyExt;
-use hyper::client::conn::http1::Parts;
 use hyper::{Request, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -252,20 +251,11 @@ impl Fetch {
             Ok(())
         };
         // The connection makes no step unless it is polled; it belongs to this future, so both end together.
-        let mut connection = std::pin::pin!(connection.without_shutdown());
+        let mut connection = std::pin::pin!(connection);
         let mut exchange = std::pin::pin!(exchange);
         tokio::select! {
-            biased;
             answer = &mut exchange => answer,
-            ended = &mut connection => {
-                let answer = exchange.await;
-                // Closing it wakes the bot, which is in the way of the scraper's answer where processors are few: that goes first, since
-                // what is spawned begins when whoever polls this has nothing left to do.
-                if let Ok(Parts { io, .. }) = ended {
-                    tokio::spawn(async move { drop(io) });
-                }
-                answer
-            }
+            _ = &mut connection => exchange.await,
         }
     }
 }
