@@ -84,7 +84,9 @@ fn endpoints(monitor: &Valid<'_>, platform: &Platform) -> Vec<Endpoint> {
         relabelings: Some(relabelings(monitor, Some(of_plain_pods(Action::Keep)))),
         ..plain
     };
-    vec![asked, older]
+    // The plain one stays the first: a pool that is reloaded asks its targets of before by its new settings, until it has found them anew
+    // (scrapePool.reload and Sync in Prometheus' scrape/scrape.go), and would show them the password.
+    vec![older, asked]
 }
 
 /// Which pods are scraped, `narrower` applied, and what their series are called.

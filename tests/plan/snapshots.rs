@@ -196,7 +196,7 @@ fn pods_from_before_the_web_configuration_are_asked_without_what_is_meant_for_th
             assert_eq!(by["regex"], "http");
             (by["action"].as_str().unwrap().to_owned(), endpoint)
         };
-        let ((first, mut with), (second, without)) = (narrowed(&both[0]), narrowed(&both[1]));
+        let ((first, mut with), (second, without)) = (narrowed(&both[1]), narrowed(&both[0]));
         assert_eq!((&*first, &*second), ("drop", "keep"), "{asked}");
         assert_eq!(without, plain[0], "{asked}");
         for (field, value) in asked.as_object().unwrap() {
@@ -222,7 +222,7 @@ fn an_older_prometheus_operator_gets_no_versions_of_tls_and_its_user_is_told() {
             .iter()
             .find(|object| object.kind == Kind::PodMonitor)
             .unwrap();
-        let tls = scrape.json["spec"]["podMetricsEndpoints"][0]["tlsConfig"].clone();
+        let tls = scrape.json["spec"]["podMetricsEndpoints"][1]["tlsConfig"].clone();
         (
             tls["minVersion"].clone(),
             tls["maxVersion"].clone(),

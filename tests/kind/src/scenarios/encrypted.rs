@@ -5,7 +5,7 @@ use lab::{Target, WebSecret, scraped_by_tls};
 use serde_json::json;
 
 use super::story::watched_bot;
-use crate::stage::{PROPAGATED, Stage};
+use crate::stage::{PROPAGATED, SOON, Stage};
 
 pub async fn a_pod_is_scraped_in_plain_http_until_it_is_restarted_and_then_by_tls(stage: &Stage) -> Result<String> {
     let place = "encrypted";
@@ -16,12 +16,14 @@ pub async fn a_pod_is_scraped_in_plain_http_until_it_is_restarted_and_then_by_tl
         .apply(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": texts}))
         .await?;
     stage.patch_monitor(place, "rosey", &scraped_by_tls()?).await?;
-    let older = scraped(stage, place, 1).await?;
+    let ready = |monitor: &_| lab::has_condition(monitor, "Ready");
+    stage.until_monitor(SOON, place, "rosey", ready).await?;
+    let older = scraped(stage, place, 0).await?;
     ensure!(older.scrape_url.starts_with("http://"), "{older:?}");
 
     let restart = ["rollout", "restart", "deployment/bot", "-n", place];
     stage.cluster.kubectl(&restart).await?;
-    let younger = scraped(stage, place, 0).await?;
+    let younger = scraped(stage, place, 1).await?;
     ensure!(younger.scrape_url.starts_with("https://"), "{younger:?}");
     let up = format!("count (rosey_bot_up{{namespace=\"{place}\"}} == 1) == 1");
     stage.prometheus.until(PROPAGATED, &up).await?;

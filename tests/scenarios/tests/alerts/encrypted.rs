@@ -70,9 +70,8 @@ async fn a_pod_that_is_older_than_the_web_configuration_is_scraped_on_until_it_i
     let bot = scene.watched_bot(NAMESPACE, |_| {}).await?;
     give_its_secret(&scene).await?;
     scene.put_in_force(&scraped_by_tls(&scene)?).await?;
-    // The pool of before was the first one, too: it is another scrape where the target has moved.
     let prometheus = scene.lab.prometheus();
-    let older = prometheus.until_scraped(PATIENCE, "podMonitor/bots/rosey/1").await?;
+    let older = prometheus.until_scraped(PATIENCE, "podMonitor/bots/rosey/0").await?;
     ensure!(older.scrape_url.starts_with("http://"), "{older:?}");
     ensure!(targets(&scene).await? == [older.scrape_url]);
     // The move was not taken for an absence, and nothing else ever was one.
@@ -83,7 +82,7 @@ async fn a_pod_that_is_older_than_the_web_configuration_is_scraped_on_until_it_i
     ensure!(missed.is_empty(), "{missed:?}");
 
     scene.lab.kubectl(&["delete", "pod", "-n", NAMESPACE, &bot.pod]).await?;
-    let younger = prometheus.until_scraped(PATIENCE, "podMonitor/bots/rosey/0").await?;
+    let younger = prometheus.until_scraped(PATIENCE, "podMonitor/bots/rosey/1").await?;
     ensure!(younger.scrape_url.starts_with("https://"), "{younger:?}");
     let only = || async { Ok(targets(&scene).await? == [younger.scrape_url.clone()]) };
     lab::until(PATIENCE, "the older pod's target to go", only).await?;
