@@ -1,7 +1,8 @@
 //! Whether and how a bot's pod gets its exporter: pod JSON in, patch out.
 //!
-//! The pod stays raw JSON, so that fields which no library knows yet survive, and the patch only adds. A pod is never refused;
-//! whatever stands in the way makes it stay as it is, with the reason in an annotation.
+//! The pod stays raw JSON, so that fields which no library knows yet survive, and the patch only adds; what it corrects are annotations of
+//! ours that were copied with a template. A pod is never refused; whatever stands in the way makes it stay as it is, with the reason in an
+//! annotation.
 
 pub mod update;
 
@@ -25,7 +26,7 @@ use pod::Pod;
 pub enum Injection {
     /// No monitor selects the pod, or it has been through here already.
     Nothing,
-    /// JSON Patch operations (RFC 6902) that add the exporter, and only add.
+    /// JSON Patch operations (RFC 6902) that add the exporter, and change nothing of the pod's own.
     Patch {
         /// Name of the monitor whose exporter it is.
         monitor: String,
@@ -163,6 +164,9 @@ fn patch(pod: &Pod<'_>, monitor: &RoseyMonitor, platform: &Platform) -> Injectio
     // What its monitor says later does not change how this exporter speaks. Where there is a file, that says it.
     if monitor.spec.exporter.web_config_secret_ref.is_none() {
         operations.extend(pod.annotate(SCHEME_ANNOTATION, "http").pop());
+    } else if pod.annotation(SCHEME_ANNOTATION).is_some() {
+        // It came with the template, copied from a pod of before the file: nobody would scrape this one.
+        operations.push(Pod::unannotate(SCHEME_ANNOTATION));
     }
     let left_out: Vec<_> = container::volumes(monitor)
         .into_iter()

@@ -94,12 +94,12 @@ fn warn_of_other_speech(found: &mut Findings, spec: &RoseyMonitorSpec) {
     let https = scrape.scheme == Scheme::Https;
     if https && !web {
         found.warn(
-            "spec.scrape.scheme: the exporter speaks no TLS without spec.exporter.webConfigSecretRef, and is asked in plain HTTP",
+            "spec.scrape.scheme: without spec.exporter.webConfigSecretRef, the exporter of new pods speaks no TLS, and is asked in plain HTTP",
         );
     }
     if scrape.basic_auth.is_some() && !web {
         found.warn(
-            "spec.scrape.basicAuth: the exporter asks for no password without spec.exporter.webConfigSecretRef, and is shown none",
+            "spec.scrape.basicAuth: without spec.exporter.webConfigSecretRef, the exporter of new pods asks for no password, and is shown none",
         );
     }
     if web && !https && scrape.basic_auth.is_none() {

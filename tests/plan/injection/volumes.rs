@@ -79,6 +79,9 @@ fn a_pod_says_that_its_exporter_speaks_plain_http_where_no_file_may_say_otherwis
     let scheme = |pod: &Value| pod["metadata"]["annotations"]["rosey.dev/scheme"].clone();
     assert_eq!(scheme(&injected(&bot_pod())), "http");
     assert_eq!(scheme(&injected_by(&bot_pod(), &reading_all())), Value::Null);
+    // Copied with the template of a pod of before.
+    let copied = bot_pod().tap(|pod| pod["metadata"]["annotations"] = json!({"rosey.dev/scheme": "http"}));
+    assert_eq!(scheme(&injected_by(&copied, &reading_all())), Value::Null);
 }
 
 #[test]
