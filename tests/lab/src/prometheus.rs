@@ -289,6 +289,15 @@ impl Prometheus {
         Ok(config["yaml"].as_str().unwrap_or_default().to_owned())
     }
 
+    /// Waits until the configuration in force contains `text`, for example `podMonitor/bots/rosey/1`.
+    ///
+    /// # Errors
+    /// When it does not within `deadline`.
+    pub async fn until_config_contains(&self, deadline: Duration, text: &str) -> Result<()> {
+        let what = format!("Prometheus' configuration to contain {text:?}");
+        wait::until(deadline, &what, async || Ok(self.config().await?.contains(text))).await
+    }
+
     /// `data` of any path below `/api/v1/`.
     ///
     /// # Errors

@@ -71,6 +71,10 @@ async fn a_pod_that_is_older_than_the_web_configuration_is_scraped_on_until_it_i
     give_its_secret(&scene).await?;
     scene.put_in_force(&scraped_by_tls(&scene)?).await?;
     let prometheus = scene.lab.prometheus();
+    // Until then, Prometheus goes by what it knew.
+    prometheus
+        .until_config_contains(PATIENCE, "podMonitor/bots/rosey/1")
+        .await?;
     let older = prometheus.until_scraped(PATIENCE, "podMonitor/bots/rosey/0").await?;
     ensure!(older.scrape_url.starts_with("http://"), "{older:?}");
     ensure!(targets(&scene).await? == [older.scrape_url]);
