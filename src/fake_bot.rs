@@ -2,6 +2,7 @@
 
 mod inbox;
 mod logs;
+mod mail;
 mod plugins;
 mod state;
 mod web;
@@ -34,6 +35,8 @@ On the control port, and on the bot's port too while it listens:
     plugin_crashes    how often the first one crashed
   POST /control/recover   back to the first state; counters and uptime go on
   POST /inbox/NAME  keeps what is posted, such as alerts; GET returns it as a JSON list, the oldest first
+On the port for mail:
+  SMTP without TLS and login; GET /inbox/ADDRESS returns the mails to an address as they were sent
 
 Faults:
   not-running    status is \"stopped\", and not connected     disconnected   connected is false
@@ -51,7 +54,8 @@ Examples:
   curl -d '{\"fault\": \"errors\", \"error_type\": \"critical\"}' http://127.0.0.1:8010/control
   curl -d '{\"memory_mb\": 700, \"user_count\": 3}' http://127.0.0.1:8010/control
   curl -d '{\"log\": {\"lines_per_second\": 100}, \"rotate\": \"create\"}' http://127.0.0.1:8010/control
-  curl -X POST http://127.0.0.1:8010/control/recover";
+  curl -X POST http://127.0.0.1:8010/control/recover
+  fake-bot --mail-port 2525 & curl http://127.0.0.1:8010/inbox/oncall@example.org";
 
 /// A chat bot that only pretends, for tests and demonstrations.
 #[derive(Clone, Debug, clap::Parser)]
@@ -64,7 +68,10 @@ pub struct Options {
     /// Port of the control; 0 takes a free one
     #[arg(long, env = "FAKE_BOT_CONTROL_PORT", default_value_t = 8010)]
     control_port: u16,
-    /// Address to serve both on
+    /// Port to receive mail at; none without it
+    #[arg(long, env = "FAKE_BOT_MAIL_PORT", value_name = "PORT")]
+    mail_port: Option<u16>,
+    /// Address to serve all of them on
     #[arg(long, env = "FAKE_BOT_LISTEN", value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     listen: IpAddr,
     /// Fields of the health document

@@ -1,4 +1,4 @@
-//! What was posted to the bot: a receiver of alerts, where there is nothing else that could be one.
+//! What was posted or mailed to the bot: a receiver of alerts, where there is nothing else that could be one.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ use serde_json::Value;
 /// How many messages are kept, of all channels together.
 const MESSAGES: usize = 256;
 /// How large one may be, in bytes.
-const LARGEST: usize = 64 << 10;
+pub(super) const LARGEST: usize = 64 << 10;
 
 /// Channel and body of each message, the oldest first.
 #[derive(Clone, Default)]
@@ -26,26 +26,36 @@ impl Inbox {
             .with_state(self)
     }
 
+    /// Keeps one more message; the oldest has to go for it where there are too many.
+    pub(super) fn keep(&self, channel: String, body: Value) {
+        let mut messages = self.messages();
+        if messages.len() == MESSAGES {
+            messages.pop_front();
+        }
+        messages.push_back((channel, body));
+    }
+
+    /// What there is of a channel.
+    pub(super) fn of(&self, wanted: &str) -> Vec<Value> {
+        let messages = self.messages();
+        let ours = messages.iter().filter(|(channel, _)| channel == wanted);
+        ours.map(|(_, body)| body.clone()).collect()
+    }
+
     fn messages(&self) -> MutexGuard<'_, VecDeque<(String, Value)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 async fn read(Shared(inbox): Shared<Inbox>, Path(wanted): Path<String>) -> Json<Vec<Value>> {
-    let messages = inbox.messages();
-    let ours = messages.iter().filter(|(channel, _)| *channel == wanted);
-    Json(ours.map(|(_, body)| body.clone()).collect())
+    Json(inbox.of(&wanted))
 }
 
 /// A body that is not JSON is kept as text. The answer is Slack's: Alertmanager takes any other text for a failure, and tells again
 /// (`checkTextResponseError` in notify/slack/slack.go); the other services look at the status alone.
 async fn put(Shared(inbox): Shared<Inbox>, Path(channel): Path<String>, body: String) -> &'static str {
     let body = serde_json::from_str(&body).unwrap_or(Value::String(body));
-    let mut messages = inbox.messages();
-    if messages.len() == MESSAGES {
-        messages.pop_front();
-    }
-    messages.push_back((channel, body));
+    inbox.keep(channel, body);
     "ok"
 }
 

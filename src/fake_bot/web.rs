@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use super::Options;
 use super::inbox::Inbox;
 use super::logs::Log;
+use super::mail;
 use super::state::{Change, Fault, Shape, State};
 
 #[derive(Clone)]
@@ -71,11 +72,22 @@ pub(super) async fn serve(options: Options) -> std::io::Result<()> {
         "bot on http://{address} control on http://{}/control",
         control.local_addr()?
     );
+    let mail = match options.mail_port {
+        Some(port) => Some(TcpListener::bind((options.listen, port)).await?),
+        None => None,
+    };
+    let inbox = bot.inbox.clone();
     tokio::try_join!(
         async { axum::serve(control, control_routes(bot.clone())).await },
         listen(listener, address, bot.clone()),
         tick(bot.clone()),
-        write(bot.clone())
+        write(bot.clone()),
+        async {
+            match mail {
+                Some(listener) => mail::serve(listener, inbox).await,
+                None => Ok(()),
+            }
+        }
     )?;
     Ok(())
 }

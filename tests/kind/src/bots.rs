@@ -10,8 +10,10 @@ use crate::stage::{SOON, Stage, container, name, restricted, restricted_containe
 pub const PORT: u16 = 8000;
 /// Port at which it is told what to do.
 pub const CONTROL: u16 = 8001;
-/// Where alerts arrive: namespace and name of a fake bot that keeps what is posted to it.
+/// Where alerts arrive: namespace and name of a fake bot that keeps what is posted and mailed to it.
 pub const RECEIVER: &str = "receiver";
+/// Port of its mail.
+const MAIL: u16 = 2525;
 
 /// The container of a bot.
 #[must_use]
@@ -65,8 +67,7 @@ pub fn idle_pod(stage: &Stage, name: &str, app: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": app}}, "spec": spec})
 }
 
-/// The monitor of `examples/rosey.yaml` for bots with `app: <name>`, with times for impatient people, and the channels
-/// that are webhooks.
+/// The monitor of `examples/rosey.yaml` for bots with `app: <name>`, with times for impatient people, and mail to the receiver.
 ///
 /// # Errors
 /// When the example can't be read.
@@ -81,8 +82,11 @@ pub fn monitor(namespace: &str, name: &str, change: impl FnOnce(&mut Value)) -> 
     spec["alerts"] = json!({"interval": "5s", "overrides": [soon]});
     let mut channels = spec["notifications"]["channels"].take();
     let channels = channels.as_array_mut().context("examples/rosey.yaml has no channels")?;
-    // There is no server for mail in the cluster.
-    channels.retain(|channel| channel["email"].is_null());
+    let mail = channels.iter_mut().find(|channel| !channel["email"].is_null());
+    mail.context("examples/rosey.yaml has no channel for mail")?["email"] = json!({
+        "to": [by_mail(namespace)], "from": "alerts@example.org", "requireTLS": false,
+        "smarthost": format!("{RECEIVER}.{RECEIVER}.svc:{MAIL}"),
+    });
     let names: Vec<_> = channels.iter().map(|channel| channel["name"].clone()).collect();
     let route = json!({"name": "all", "severities": ["critical", "warning"], "channels": names});
     spec["notifications"] = json!({
@@ -96,6 +100,12 @@ pub fn monitor(namespace: &str, name: &str, change: impl FnOnce(&mut Value)) -> 
 #[must_use]
 pub fn on_slack(namespace: &str) -> String {
     format!("{namespace}-slack")
+}
+
+/// The address to which a namespace's mail goes.
+#[must_use]
+pub fn by_mail(namespace: &str) -> String {
+    format!("{namespace}@example.org")
 }
 
 /// A namespace with the Secret of the examples; what is told there on Discord, is told to the receiver under the namespace's name, and
@@ -131,12 +141,13 @@ pub async fn watched(stage: &Stage, place: &str, change: impl FnOnce(&mut Value)
 /// When the API server refuses it.
 pub async fn receiver(stage: &Stage) -> Result<()> {
     stage.namespace(RECEIVER).await?;
-    stage
-        .apply(&workload(stage, "Deployment", (RECEIVER, RECEIVER), RECEIVER, |_| {}))
-        .await?;
+    let receiver = workload(stage, "Deployment", (RECEIVER, RECEIVER), RECEIVER, |pod| {
+        pod["containers"][0]["env"] = json!([{"name": "FAKE_BOT_MAIL_PORT", "value": MAIL.to_string()}]);
+    });
+    stage.apply(&receiver).await?;
     let service = json!({
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": RECEIVER, "namespace": RECEIVER},
-        "spec": {"selector": {"app": RECEIVER}, "ports": [{"name": "control", "port": CONTROL, "targetPort": CONTROL}]},
+        "spec": {"selector": {"app": RECEIVER}, "ports": [{"name": "control", "port": CONTROL}, {"name": "mail", "port": MAIL}]},
     });
     stage.apply(&service).await.map(drop)
 }

@@ -68,7 +68,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "story",
-        sentence: "a bot breaks, the alert arrives on Discord and on Slack, and so does its end",
+        sentence: "a bot breaks, the alert arrives on Discord, on Slack and by mail, and so does its end",
         act: Act::Beside,
         full: false,
         play: |stage| Box::pin(story::a_bot_that_breaks_is_announced_and_so_is_its_recovery(stage)),

@@ -1,11 +1,11 @@
 //! The main story: a bot breaks, somebody is told, it recovers.
 
 use anyhow::{Context, Result, ensure};
-use lab::{DiscordMessage, Notification, SlackMessage};
+use lab::{DiscordMessage, Mail, Notification, SlackMessage};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use crate::bots::{control, on_slack, received, running, watched, workload};
+use crate::bots::{by_mail, control, on_slack, received, running, watched, workload};
 use crate::stage::{PROPAGATED, SOON, Stage, name};
 
 /// Waits for a message under a name, after the first `before` ones, that tells of an alert, or of its end.
@@ -39,7 +39,7 @@ pub async fn in_force(stage: &Stage, place: &str) -> Result<()> {
         Ok(!rules.is_empty() && rules.iter().all(|rule| rule.health == "ok"))
     })
     .await?;
-    for channel in ["ops-discord", "ops-slack"] {
+    for channel in ["ops-discord", "ops-slack", "on-call"] {
         let receiver = format!("{place}/rosey.{channel}/");
         stage.alertmanager.until_config_contains(PROPAGATED, &receiver).await?;
     }
@@ -108,6 +108,7 @@ pub async fn a_bot_that_breaks_is_announced_and_so_is_its_recovery(stage: &Stage
     let heard = announced(stage, place, &pod).await?;
     for resolved in [false, true] {
         told::<SlackMessage>(stage, &on_slack(place), 0, "BotDown", resolved).await?;
+        told::<Mail>(stage, &by_mail(place), 0, "BotDown", resolved).await?;
     }
     Ok(format!("told {heard:.0} s after the bot broke"))
 }

@@ -192,8 +192,9 @@ impl Notification for WebhookMessage {
     }
 }
 
-/// A mail as it was handed over.
-#[derive(Clone, Debug, Default)]
+/// A mail as it was handed over. Of one that comes as its text alone, as a fake bot keeps it, the envelope is not known.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(from = "String")]
 pub struct Mail {
     /// The envelope's sender.
     pub from: String,
@@ -235,6 +236,17 @@ impl Mail {
             self.html = message.body_html(0).unwrap_or_default().into_owned();
         }
         self.raw = raw;
+    }
+}
+
+impl From<String> for Mail {
+    fn from(text: String) -> Self {
+        let mut mail = Self {
+            raw: text.into_bytes(),
+            ..Self::default()
+        };
+        mail.parse();
+        mail
     }
 }
 
