@@ -55,7 +55,8 @@ Examples:
   curl -d '{\"memory_mb\": 700, \"user_count\": 3}' http://127.0.0.1:8010/control
   curl -d '{\"log\": {\"lines_per_second\": 100}, \"rotate\": \"create\"}' http://127.0.0.1:8010/control
   curl -X POST http://127.0.0.1:8010/control/recover
-  fake-bot --mail-port 2525 & curl http://127.0.0.1:8010/inbox/oncall@example.org";
+  fake-bot --mail-port 2525
+  curl http://127.0.0.1:8010/inbox/oncall@example.org";
 
 /// A chat bot that only pretends, for tests and demonstrations.
 #[derive(Clone, Debug, clap::Parser)]

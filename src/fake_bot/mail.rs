@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use mailin::response::{NO_STORAGE, OK};
 use mailin::{Action, Handler, Response, SessionBuilder};
@@ -11,10 +12,17 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::inbox::{Inbox, LARGEST};
 
+/// After a connection that could not be accepted.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// Keeps each mail under the address of each of its recipients, as it was sent. Nobody has to log in, and TLS is never offered.
-pub(super) async fn serve(listener: TcpListener, inbox: Inbox) -> io::Result<()> {
+pub(super) async fn serve(listener: TcpListener, inbox: Inbox) -> ! {
     loop {
-        let (stream, peer) = listener.accept().await?;
+        let Ok((stream, peer)) = listener.accept().await else {
+            // Such as too many open files: the bot goes on, as it does on its other ports.
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
         let inbox = inbox.clone();
         tokio::spawn(async move {
             if let Err(error) = converse(stream, peer.ip(), inbox).await {
@@ -44,6 +52,7 @@ async fn converse(mut stream: TcpStream, peer: IpAddr, inbox: Inbox) -> io::Resu
         if response.action != Action::NoReply {
             write.write_all(&response.buffer()?).await?;
         }
+        // TLS is never offered, so an upgrade is never agreed on.
         if matches!(response.action, Action::Close | Action::UpgradeTls) {
             return Ok(());
         }
@@ -127,6 +136,14 @@ mod tests {
             assert_eq!(inbox.of(to), [kept], "{to}");
         }
         assert!(inbox.of("nobody@example.org").is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_session_may_bring_several_mails() {
+        let inbox = Inbox::default();
+        let two = mail("one").replace("QUIT\n", &mail("two"));
+        answers(&inbox, &two).await;
+        assert_eq!(inbox.of("boss@example.org"), ["one\r\n", "two\r\n"]);
     }
 
     #[tokio::test]

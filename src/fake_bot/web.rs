@@ -68,14 +68,17 @@ pub(super) async fn serve(options: Options) -> std::io::Result<()> {
     let control = TcpListener::bind((options.listen, options.control_port)).await?;
     let listener = TcpListener::bind((options.listen, options.port)).await?;
     let address = listener.local_addr()?;
-    println!(
-        "bot on http://{address} control on http://{}/control",
-        control.local_addr()?
-    );
     let mail = match options.mail_port {
         Some(port) => Some(TcpListener::bind((options.listen, port)).await?),
         None => None,
     };
+    if let Some(mail) = &mail {
+        println!("mail on {}", mail.local_addr()?);
+    }
+    println!(
+        "bot on http://{address} control on http://{}/control",
+        control.local_addr()?
+    );
     let inbox = bot.inbox.clone();
     tokio::try_join!(
         async { axum::serve(control, control_routes(bot.clone())).await },
@@ -83,10 +86,10 @@ pub(super) async fn serve(options: Options) -> std::io::Result<()> {
         tick(bot.clone()),
         write(bot.clone()),
         async {
-            match mail {
-                Some(listener) => mail::serve(listener, inbox).await,
-                None => Ok(()),
+            if let Some(listener) = mail {
+                mail::serve(listener, inbox).await;
             }
+            Ok(())
         }
     )?;
     Ok(())
