@@ -1,7 +1,7 @@
 //! Whether and how a bot's pod gets its exporter: pod JSON in, patch out.
 //!
-//! The pod stays raw JSON, so that fields which no library knows yet survive, and the patch only adds; what it corrects are annotations of
-//! ours that were copied with a template. A pod is never refused; whatever stands in the way makes it stay as it is, with the reason in an
+//! The pod stays raw JSON, so that fields which no library knows yet survive, and the patch only adds; where an annotation of ours was
+//! copied with a template, it is written anew or removed. A pod is never refused; whatever stands in the way makes it stay as it is, with the reason in an
 //! annotation.
 
 pub mod update;
@@ -165,7 +165,7 @@ fn patch(pod: &Pod<'_>, monitor: &RoseyMonitor, platform: &Platform) -> Injectio
     if monitor.spec.exporter.web_config_secret_ref.is_none() {
         operations.extend(pod.annotate(SCHEME_ANNOTATION, "http").pop());
     } else if pod.annotation(SCHEME_ANNOTATION).is_some() {
-        // It came with the template, copied from a pod of before the file: nobody would scrape this one.
+        // It came with the template, copied from a pod of before the file: this one would be asked in plain HTTP.
         operations.push(Pod::unannotate(SCHEME_ANNOTATION));
     }
     let left_out: Vec<_> = container::volumes(monitor)

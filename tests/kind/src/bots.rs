@@ -108,8 +108,8 @@ pub fn by_mail(namespace: &str) -> String {
     format!("{namespace}@example.org")
 }
 
-/// A namespace with the Secret of the examples; what is told there on Discord, is told to the receiver under the namespace's name, and
-/// what is told on Slack, under that of [`on_slack`].
+/// A namespace with the Secret of the examples; what is told there on Discord, is told to the receiver under the namespace's name,
+/// what is told on Slack, under that of [`on_slack`], and mail, under the address of [`by_mail`].
 ///
 /// # Errors
 /// When the API server refuses something.

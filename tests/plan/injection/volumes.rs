@@ -80,8 +80,13 @@ fn a_pod_says_that_its_exporter_speaks_plain_http_where_no_file_may_say_otherwis
     assert_eq!(scheme(&injected(&bot_pod())), "http");
     assert_eq!(scheme(&injected_by(&bot_pod(), &reading_all())), Value::Null);
     // Copied with the template of a pod of before.
-    let copied = bot_pod().tap(|pod| pod["metadata"]["annotations"] = json!({"rosey.dev/scheme": "http"}));
-    assert_eq!(scheme(&injected_by(&copied, &reading_all())), Value::Null);
+    let copied = json!({"rosey.dev/scheme": "http", "example.org/owner": "bots"});
+    let copied = injected_by(
+        &bot_pod().tap(|pod| pod["metadata"]["annotations"] = copied),
+        &reading_all(),
+    );
+    assert_eq!(scheme(&copied), Value::Null);
+    assert_eq!(copied["metadata"]["annotations"]["example.org/owner"], "bots");
 }
 
 #[test]

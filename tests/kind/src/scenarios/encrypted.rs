@@ -28,6 +28,10 @@ pub async fn a_pod_is_scraped_in_plain_http_until_it_is_restarted_and_then_by_tl
     stage.cluster.kubectl(&restart).await?;
     let younger = scraped(stage, place, 1).await?;
     ensure!(younger.scrape_url.starts_with("https://"), "{younger:?}");
+    let mut targets = stage.prometheus.targets().await?;
+    targets
+        .retain(|target| target.scrape_pool == pool(place, 0) && target.labels.get("pod") == younger.labels.get("pod"));
+    ensure!(targets.is_empty(), "it is asked in plain HTTP, too: {targets:?}");
     let up = format!("count (rosey_bot_up{{namespace=\"{place}\"}} == 1) == 1");
     stage.prometheus.until(PROPAGATED, &up).await?;
     // The alert of the pod, and the one without a pod. It holds for five seconds here: a younger pod may take longer to start.
