@@ -105,6 +105,7 @@ impl Report {
         let all = self.rows.len();
         let sum = match failed.len() {
             0 if all == 0 => "no scenario was played".to_owned(),
+            0 if all == 1 && not_shown.is_empty() => "the scenario passed".to_owned(),
             0 if not_shown.is_empty() => format!("all {all} scenarios passed"),
             0 => format!("{} of {all} scenarios passed", all - not_shown.len()),
             some => format!("{some} of {all} scenarios FAILED: {}", failed.join(", ")),
